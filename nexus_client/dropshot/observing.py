@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Final, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 from msgspec import Struct
 
@@ -155,6 +155,8 @@ class Probe(TypedDict):
     """What a probe of an orchestrator is told."""
 
     status: Literal["ok", "waiting"]
+    message: NotRequired[str]
+    """Which part of it does not answer, of a program of several processes."""
 
 
 async def _healthy(_owner: object, _call: Call[None]) -> Probe:

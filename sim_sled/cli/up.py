@@ -47,7 +47,11 @@ class Guarded(NamedTuple):
     hosts: tuple[str, ...]
 
 
-@typed(Needs(("--junit", "--watch"), ("--scenario",)), Needs(("--log-file",), ("--detach",)))
+@typed(
+    Needs(("--junit", "--watch"), ("--scenario",)),
+    Needs(("--log-file",), ("--detach",)),
+    Needs(("--hung-after",), ("--workers",)),
+)
 def up(
     nexus: Annotated[
         str | None,
@@ -74,6 +78,10 @@ def up(
         list[str] | None, typer.Option(help="a name that leads to the control API, beside localhost")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
+    hung_after: Annotated[
+        str,
+        typer.Option(metavar="DURATION|never", help="kill a worker that is silent for so long, and start it again"),
+    ] = "2m",
     detach: Annotated[bool, typer.Option("--detach", help="return once it is ready; `down` ends it")] = False,
     port_file: Annotated[Path | None, typer.Option(help="write every address here as JSON as well")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print every address as JSON, not for people")] = False,
@@ -99,6 +107,7 @@ def up(
             nexus = peer_address(nexus)
         except ValueError as error:
             fail(f"--nexus: {error}")
+    hung_s = _hung_s(hung_after)
     if as_json and junit == Path("-"):
         fail("--json and --junit - both write to stdout; give --junit a file")
     if junit is not None and workers > 1:
@@ -133,7 +142,7 @@ def up(
         address=listen,
         record=recorder_of(record, scenario) if workers == 1 else None,
     )
-    rack = small if workers == 1 else _shared_out(small, scenario, workers, log_level, record)
+    rack = small if workers == 1 else _shared_out(small, scenario, workers, log_level, record, hung_s)
     logs.configure(level=log_level.value)
     told = None if scenario is None else Told(scenario, junit, watch)
     guarded = Guarded(control, control_token, tuple(control_host or ()))
@@ -158,7 +167,22 @@ class Told(Struct, frozen=True):
         return Path(library.find(self.scenario)[0])
 
 
-def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLevel, record: Path | None) -> Any:
+def _hung_s(text: str) -> int | None:
+    """Seconds of `--hung-after`."""
+    from nexus_client.dropshot.durations import microseconds
+    from sim_sled.daemon.pulse import HUNG_LEAST_S
+
+    if text == "never":
+        return None
+    us = microseconds(text)
+    if us is None or us < HUNG_LEAST_S * 1_000_000:
+        fail(f"--hung-after is a duration from {HUNG_LEAST_S}s on, or never, not {text!r}")
+    return int(us // 1_000_000)
+
+
+def _shared_out(
+    rack: Any, scenario: str | None, workers: int, log_level: LogLevel, record: Path | None, hung_s: int | None
+) -> Any:
     """The same rack in several processes."""
     from sim_sled.cli.recording import folder_of_workers
     from sim_sled.daemon.small_rack import RackError
@@ -172,7 +196,7 @@ def _shared_out(rack: Any, scenario: str | None, workers: int, log_level: LogLev
             rack.name, rack.sleds_wanted, 1, 1, "", file, rack.seed, rack.pace, "", rack.address, log_level.value,
             record=folder_of_workers(record),
         )  # fmt: skip
-        return WorkersRack(spec, workers, rack.nexus, rack.names)
+        return WorkersRack(spec, workers, rack.nexus, hung_s, rack.names)
     except RackError as error:
         fail(str(error))
 

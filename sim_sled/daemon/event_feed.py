@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections import deque
 from typing import Any, Final
@@ -14,6 +15,8 @@ from typing import Any, Final
 import aiohttp
 
 from nexus_client.dropshot import foreign
+from sim_sled.core.event import Event
+from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.looking import EVENTS_KEPT
 from sim_sled.daemon.workers import Worker, Workers
 
@@ -27,7 +30,9 @@ _NUMBER: Final = re.compile(rb'\{"number": (\d+), ')
 
 
 class EventFeed:
-    """The events of all workers in the order in which they reach us; those of before in the order of their times."""
+    """The events of all workers in the order in which they reach us; those of before in the order of their times.
+    What becomes of the workers is an event, too (`worker`).
+    """
 
     def __init__(self, http: aiohttp.ClientSession, workers: Workers) -> None:
         self._http = http
@@ -35,22 +40,39 @@ class EventFeed:
         self.number = 0
         self.begun = asyncio.Event()
         self._changed = asyncio.Event()
+        self._clock = Clock()
+        self._workers = workers
         self._tasks = [asyncio.create_task(self._begin(workers))]
 
     async def _begin(self, workers: Workers) -> None:
         before: list[tuple[int, bytes]] = []
-        last: dict[int, int] = {}
-        for i, worker in enumerate(workers.all):
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                async for number, rest in self._read(worker, "/events?after=0", ANSWER_S):
-                    before.append((int(foreign.loads(b"{" + rest)["at_us"]), rest))
-                    last[i] = number
+        seen = await asyncio.gather(*(self._look_back(worker, before) for worker in workers.all))
         for _, rest in sorted(before, key=lambda each: each[0]):
             self._add(rest)
+        for worker in workers.all:
+            if worker.why_not is not None:
+                self._tell(worker.why_not)
+        workers.told = self._tell
         self.begun.set()
         self._tasks += [
-            asyncio.create_task(self._follow(worker, last.get(i, 0))) for i, worker in enumerate(workers.all)
+            asyncio.create_task(self._follow(worker, last)) for worker, last in zip(workers.all, seen, strict=True)
         ]
+
+    async def _look_back(self, worker: Worker, into: list[tuple[int, bytes]]) -> int:
+        """What has happened there so far, with its times; returns the number of the last. Of one that does not answer
+        whatever came: the rest follows once it does.
+        """
+        last = 0
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with worker.pulse.answering():
+                async for number, rest in self._read(worker, "/events?after=0", ANSWER_S):
+                    into.append((int(foreign.loads(b"{" + rest)["at_us"]), rest))
+                    last = number
+        return last
+
+    def _tell(self, text: str) -> None:
+        event = Event(self._clock.now_us(), "worker", "", text=text)
+        self._add(json.dumps(event.plain()).encode()[1:])
 
     async def _follow(self, worker: Worker, seen: int) -> None:
         last = seen
@@ -99,6 +121,7 @@ class EventFeed:
                 await self._changed.wait()
 
     async def close(self) -> None:
+        self._workers.told = lambda _: None
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

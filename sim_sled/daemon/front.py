@@ -31,7 +31,7 @@ from nexus_client.dropshot.operations import Call, Operation
 from nexus_client.dropshot.routes import segment, split_target
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon import page, page_api
-from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS, WAIT_MAX_MS
+from sim_sled.daemon.control import ABOUT, KEEP_ALIVE_S, OPERATIONS
 from sim_sled.daemon.control_answers import Brief
 from sim_sled.daemon.event_feed import ANSWER_S, LINE_MAX, EventFeed
 from sim_sled.daemon.looking import NONE_YET, NOT_TAKEN
@@ -56,6 +56,7 @@ class Spread(Enum):
     RULES_IN = "all, and whoever starts again later"
     READY = "all; ready when all are"
     PROBES = "all; the first that is not ready, or anybody"
+    HEALTH = "any; beside it, who of them does not answer"
     ANY = "any: they are the same there"
     FEED = "all, as they come"
     PAGE = "all; each is a part of the page"
@@ -71,7 +72,7 @@ SPREAD: Final[Mapping[tuple[str, str], Spread]] = {
     ("GET", "/page/feed"): Spread.PAGE,
     ("GET", "/ready"): Spread.READY,
     ("GET", "/version"): Spread.ANY,
-    ("GET", "/healthz"): Spread.ANY,
+    ("GET", "/healthz"): Spread.HEALTH,
     ("GET", "/readyz"): Spread.PROBES,
     ("GET", "/metrics"): Spread.SUMS,
     ("GET", "/sleds"): Spread.LIST,
@@ -121,14 +122,8 @@ class Said:
 
 def not_there(*workers: Worker) -> Said:
     """What is said for workers that do not answer."""
-    who = " and ".join(map(_sleds_of, workers)) or "the workers"
-    why = f"{who} cannot be asked: a worker that has ended is started again; try again in some seconds"
-    return Said(503, "application/json", json.dumps({"message": why}).encode())
-
-
-def _sleds_of(worker: Worker) -> str:
-    first, count = worker.spec.first, worker.spec.count
-    return f"sled-{first}" if count == 1 else f"sled-{first} to sled-{first + count - 1}"
+    whys = [each.why_not or f"{each.sleds} cannot be asked: the worker gave no answer; try again" for each in workers]
+    return Said(503, "application/json", json.dumps({"message": "; ".join(whys)}).encode())
 
 
 def rows() -> list[Operation[Front, Any]]:
@@ -195,15 +190,18 @@ class Front:
         if ready is None or http is None:
             return not_there(worker)
         request = call.request
-        waits = request.path.endswith("/expect")
+        waits_s = call.number("within_ms") / 1000 if path is None and _waits(call) else 0.0
         try:
-            async with http.request(
-                "GET" if path is not None else request.method,
-                _at(ready.control, request.raw_path if path is None else path),
-                data=None if path is not None or call.body is None else msgspec.json.encode(call.body),
-                headers=_headers(worker, request),
-                timeout=aiohttp.ClientTimeout(total=WAIT_MAX_MS / 1000 if waits else ANSWER_S),
-            ) as response:
+            async with (
+                worker.pulse.answering(waits_s),
+                http.request(
+                    "GET" if path is not None else request.method,
+                    _at(ready.control, request.raw_path if path is None else path),
+                    data=None if path is not None or call.body is None else msgspec.json.encode(call.body),
+                    headers=_headers(worker, request),
+                    timeout=aiohttp.ClientTimeout(total=waits_s + ANSWER_S),
+                ) as response,
+            ):
                 return Said(response.status, response.content_type, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError):
             return not_there(worker)
@@ -224,9 +222,11 @@ class Front:
                 return _told(await self._story(call))
             case Spread.NOBODY:
                 raise Refused(409, "a rack of several workers cannot do this: start it without --workers")
-            case Spread.ANY:
+            case Spread.ANY | Spread.HEALTH:
                 first = await self._first(call, lambda said: said.good)
-                return _told(first if first.good else not_there(*self._workers.all))
+                if not first.good:
+                    return _told(not_there(*self._workers.all))
+                return self._health(first) if spread is Spread.HEALTH else _told(first)
             case Spread.OWNER:
                 return _told(await self._owner(call))
         asked = [each.ready for each in self._workers.all]
@@ -255,6 +255,10 @@ class Front:
                 return web.Response(text=sums([each.body.decode() for each in said]), headers={"content-type": MEDIA})
         raise AssertionError(spread)
 
+    def _health(self, said: Said) -> web.Response:
+        away = [why for each in self._workers.all if (why := each.why_not) is not None]
+        return web.json_response(said.json() | {"message": "; ".join(away)}) if away else _told(said)
+
     def _rules_in(self, rules: str, asked: list[Ready | None], said: list[Said]) -> Said:
         """One who took them is enough for them to be in effect, since whoever starts again starts with them: who was
         on its way up does. Who was there and did not take them plays others, perhaps for long: that is said.
@@ -262,7 +266,7 @@ class Front:
         if any(each.good for each in said):
             self._workers.given(rules)
         behind = [
-            _sleds_of(worker)
+            worker.sleds
             for worker, ready, each in zip(self._workers.all, asked, said, strict=True)
             if ready is not None and not each.good
         ]
@@ -284,7 +288,7 @@ class Front:
         if have or several:
             said = " ".join(sorted({each.json()["message"] for each in several})) or _listed(found)
             return Said(409, "application/json", json.dumps({"message": said}).encode())
-        if call.request.path.endswith("/expect"):
+        if _waits(call):
             return await self._first(call, lambda said: said.good and bool(said.json().get("met")))
         # who is not there may have it: nobody knows that there is no such VMM
         least = min(found, key=lambda each: (each.status, -_knows(each)))
@@ -313,7 +317,7 @@ class Front:
         """Of all that are asked whoever answers so first; else the last answer. Nobody waits for one that hangs."""
         asked = [asyncio.create_task(self.ask(each, call)) for each in self._workers.all]
         try:
-            last = not_there()
+            last = not_there(*self._workers.all)
             for each in asyncio.as_completed(asked):
                 last = await each
                 if enough(last):
@@ -368,16 +372,17 @@ class Front:
             self._pages -= 1
 
     async def _page_messages(self, stack: contextlib.AsyncExitStack, *, once: bool) -> AsyncGenerator[bytes]:
-        parts = [part for each in self._workers.all if (part := await self._page_part(each, stack, once)) is not None]
-        told = [foreign.loads(whole.data) for part in parts if (whole := await anext(part, None)) is not None]
-        if len(told) < len(self._workers.all):
+        found = await asyncio.gather(*(self._page_part(each, stack, once) for each in self._workers.all))
+        begun = [each for each in found if each is not None]
+        if len(begun) < len(found):
             return  # one is not there: the page asks again
+        told = [foreign.loads(whole.data) for whole, _ in begun]
         yield page.message("whole", told[0] | {"counts": [each for whole in told for each in whole["counts"]]})
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(PARTS_WAIT)
-        tasks = [asyncio.create_task(_pass_on(i, part, queue)) for i, part in enumerate(parts)]
+        tasks = [asyncio.create_task(_pass_on(i, part, queue)) for i, (_, part) in enumerate(begun)]
         try:
             ended = 0
-            while ended < (len(parts) if once else 1):
+            while ended < (len(begun) if once else 1):
                 message = await queue.get()
                 if message is None:
                     ended += 1
@@ -390,22 +395,26 @@ class Front:
 
     async def _page_part(
         self, worker: Worker, stack: contextlib.AsyncExitStack, once: bool
-    ) -> AsyncIterator[page.Message] | None:
-        """What a worker tells of its part. None: it is not there."""
+    ) -> tuple[page.Message, AsyncIterator[page.Message]] | None:
+        """What a worker tells of its part: first the whole, then what changes. None: it is not there."""
         assert self._http is not None, "we are serving"
         if worker.ready is None:
             return None
-        request = self._http.get(
-            f"http://{worker.ready.control}/page/feed{'?once=1' if once else ''}",
-            headers={"authorization": f"Bearer {worker.spec.token}"},
-            timeout=aiohttp.ClientTimeout(total=None),
-            read_bufsize=LINE_MAX,
-        )
         try:
-            response = await stack.enter_async_context(request)
-        except aiohttp.ClientError:
+            async with worker.pulse.answering():
+                response = await stack.enter_async_context(
+                    self._http.get(
+                        f"http://{worker.ready.control}/page/feed{'?once=1' if once else ''}",
+                        headers={"authorization": f"Bearer {worker.spec.token}"},
+                        timeout=aiohttp.ClientTimeout(total=None),
+                        read_bufsize=LINE_MAX,
+                    )
+                )
+                messages = page.read_messages(response.content)
+                whole = await anext(messages, None)
+        except (aiohttp.ClientError, TimeoutError):
             return None
-        return page.read_messages(response.content)
+        return None if whole is None else (whole, messages)
 
 
 async def _pass_on(part: int, messages: AsyncIterator[page.Message], queue: asyncio.Queue[bytes | None]) -> None:
@@ -434,6 +443,11 @@ def _at(control: str, target: str) -> URL:
 def _headers(worker: Worker, request: web.BaseRequest) -> dict[str, str]:
     kept = {name: request.headers[name] for name in ("content-type", "accept") if name in request.headers}
     return kept | {"authorization": f"Bearer {worker.spec.token}"}
+
+
+def _waits(call: Call[Any]) -> bool:
+    """Whether the answer is to come once something is so (`expect`)."""
+    return "within_ms" in call.values
 
 
 def _told(said: Said) -> web.Response:

@@ -3,10 +3,11 @@
     python -m sim_sled.daemon.worker
 
 A line of JSON on stdin says what to do (`Spec`: it has a secret in it, which arguments would show to everybody), one
-on stdout that it is ready (`Ready`). It ends with SIGTERM, and when its stdin closes: a worker does not outlive its
-parent, whatever becomes of that. SIGHUP reads the scenario again.
+on stdout that it is ready (`Ready`); empty ones there, that it still turns (daemon/pulse.py). It ends with SIGTERM,
+and when its stdin closes: a worker does not outlive its parent, whatever becomes of that. SIGHUP reads the scenario
+again.
 
-Read before: daemon/control.py, daemon/serve.py, daemon/small_rack.py. Read next: daemon/workers.py.
+Read before: daemon/control.py, daemon/pulse.py, daemon/serve.py, daemon/small_rack.py. Read next: daemon/workers.py.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sim_sled.daemon import descriptors, loop
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.propolis_mode import PropolisMode
+from sim_sled.daemon.pulse import beat
 from sim_sled.daemon.recorder import Recorder
 from sim_sled.daemon.serve import BadScenario, load_one, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
@@ -79,6 +81,7 @@ async def _main() -> int:
     running = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await running.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
+    beating = asyncio.create_task(beat(sys.stdout.fileno()))
     try:
         spec = msgspec.json.decode(await reader.readline(), type=Spec)
         logs.configure(level=spec.log_level)
@@ -90,6 +93,7 @@ async def _main() -> int:
         sys.stderr.write(f"sim-sled: {error}\n")
         return UNREACHABLE
     finally:
+        beating.cancel()
         transport.close()
 
 

@@ -1,13 +1,14 @@
 """A rack whose sleds are spread over processes: one that watches, and workers that each have some of the sleds.
 
     parent ---- spec, stdin, signals ----> worker (daemon/worker.py): a daemon with its part of the sleds
-       ^------- one line when ready ------'
+       ^-- one line when ready, beats ----'
 
 One process has one core's worth of turns. Sleds do not know of each other, so they can be anywhere; what two of them
 have to do with each other, a migration, goes over their Propolis servers. A worker that dies is started again: its
-sleds come back at the same addresses without their VMMs, as agents do after a crash, and Nexus finds out.
+sleds come back at the same addresses without their VMMs, as agents do after a crash, and Nexus finds out. One that
+hangs is killed, and so dies, too.
 
-Read before: daemon/worker.py. Read next: daemon/event_feed.py, daemon/front.py, cli/up.py.
+Read before: daemon/pulse.py, daemon/worker.py. Read next: daemon/event_feed.py, daemon/front.py, cli/up.py.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from nexus_client.dropshot.command_line import ADDRESS_IN_USE
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled import logs
 from sim_sled.daemon.daemon import Undelivered
+from sim_sled.daemon.pulse import BEAT, BEAT_S, HUNG_S, SILENT_S, Pulse, is_debugged
 from sim_sled.daemon.serve import BadScenario, load_one
 from sim_sled.daemon.small_rack import RackError, SledHandle, SmallRack, handle_of, model_of_rack
 from sim_sled.daemon.worker import Ready, Spec
@@ -69,14 +71,51 @@ class Worker:
     """Where its sleds are, and will be again when it has died."""
     deaths: int = 0
     """In turn, without having been ready in between."""
+    hung_s: int | None = HUNG_S
+    """After so many seconds of silence it is killed. None: never."""
+    pulse: Pulse = attrs.field(factory=Pulse)
+    beats: asyncio.Task[bytes] | None = None
+    """Of one that is ready: until it says nothing any more."""
+
+    @property
+    def sleds(self) -> str:
+        """Which it has."""
+        first, count = self.spec.first, self.spec.count
+        return f"sled-{first}" if count == 1 else f"sled-{first} to sled-{first + count - 1}"
+
+    @property
+    def why_not(self) -> str | None:
+        """Why it cannot be asked, in a sentence; None if it can be."""
+        if self.ready is None:
+            why = "a worker that has ended is started again; try again in some seconds"
+        elif self.pulse.is_silent:
+            pid = "" if self.process is None else f" (process {self.process.pid})"
+            then = "is left alone" if self.hung_s is None else f"is killed and started again after {self.hung_s} s"
+            why = f"the worker{pid} has not answered for {self.pulse.silent_s} s, and {then}"
+        else:
+            return None
+        return f"{self.sleds} cannot be asked: {why}"
+
+    async def said(self) -> bytes:
+        """The next line of its process that is no beat; b"" when it has ended."""
+        assert self.process is not None, "somebody has started it"
+        assert self.process.stdout is not None, "asked for"
+        while (line := await self.process.stdout.readline()) == BEAT:
+            self.pulse.heard()
+        return line
 
 
 class Workers:
-    """All workers of a rack. `changed` is called when one becomes ready again, and so has another control address."""
+    """All workers of a rack. `changed` is called when one becomes ready again, and so has another control address;
+    `told`, with a sentence, when one falls silent, dies or is back. `hung_s`: see `Worker`.
+    """
 
-    def __init__(self, specs: list[Spec], changed: Callable[[], None] = lambda: None) -> None:
-        self.all: Final = [Worker(spec) for spec in specs]
+    def __init__(
+        self, specs: list[Spec], changed: Callable[[], None] = lambda: None, hung_s: int | None = HUNG_S
+    ) -> None:
+        self.all: Final = [Worker(spec, hung_s=hung_s) for spec in specs]
         self.changed = changed
+        self.told: Callable[[str], None] = lambda _: None
         self._log = logs.get("workers")
         self._watching: list[asyncio.Task[None]] = []
         self._ending = False
@@ -85,13 +124,14 @@ class Workers:
         self._by_file = True
 
     @classmethod
-    def of(cls, spec: Spec, workers: int) -> Self:
+    def of(cls, spec: Spec, workers: int, hung_s: int | None = HUNG_S) -> Self:
         """`spec` with its sleds shared out. Each worker has a token of its own, which only this process knows."""
         return cls(
             [
                 msgspec.structs.replace(spec, first=first, count=count, token=secrets.token_urlsafe(24))
                 for first, count in parts(spec.sleds, workers)
-            ]
+            ],
+            hung_s=hung_s,
         )
 
     async def start(self) -> None:
@@ -100,6 +140,7 @@ class Workers:
         There is no limit of its own: each worker gives up by itself when nothing goes on any more
         (`small_rack.READY_S`), and ten thousand sleds on a busy machine may take as long as they need.
         """
+        self._watching = [asyncio.create_task(self._count_seconds())]
         try:
             started = await asyncio.gather(*(self._start(each) for each in self.all), return_exceptions=True)
         except asyncio.CancelledError:  # somebody has asked for the end meanwhile
@@ -109,10 +150,10 @@ class Workers:
         if failed:
             await self.stop()
             raise failed[0]
-        self._watching = [asyncio.create_task(self._keep(each)) for each in self.all]
+        self._watching += [asyncio.create_task(self._keep(each)) for each in self.all]
 
     async def _start(self, worker: Worker) -> None:
-        worker.ready = None
+        worker.ready, worker.pulse = None, Pulse()
         worker.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -125,7 +166,6 @@ class Workers:
             start_new_session=True,
         )
         assert worker.process.stdin is not None, "asked for"
-        assert worker.process.stdout is not None, "asked for"
         spec = msgspec.structs.replace(
             worker.spec,
             rules=self._rules,
@@ -134,7 +174,7 @@ class Workers:
             addresses=worker.addresses,
         )
         worker.process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        line = await worker.process.stdout.readline()
+        line = await worker.said()
         if not line.endswith(b"\n"):
             code = await worker.process.wait()
             which = f"a worker (sleds {worker.spec.first} and on)"
@@ -149,16 +189,19 @@ class Workers:
         worker.ready = msgspec.json.decode(line, type=Ready)
         worker.addresses = worker.ready.addresses
         worker.deaths = 0
+        worker.beats = asyncio.create_task(worker.said())
 
     async def _keep(self, worker: Worker) -> None:
         """Starts it again as often as it dies."""
         while True:
-            if worker.process is not None:
+            if worker.process is not None and worker.beats is not None:
+                await worker.beats
                 code = await worker.process.wait()
                 if self._ending:
                     return
                 worker.ready = None
                 self._log.error("a worker has died, its sleds come back", first=worker.spec.first, code=code)
+                self.told(f"the worker of {worker.sleds} has ended with {code}; they come back without their VMMs")
             await asyncio.sleep(PAUSES_S[min(worker.deaths, len(PAUSES_S) - 1)])
             worker.deaths += 1
             try:
@@ -170,7 +213,27 @@ class Workers:
                 self._log.warning("a worker cannot be started", first=worker.spec.first, why=str(error))
             else:
                 self._log.warning("a worker is back", first=worker.spec.first)
+                self.told(f"the worker of {worker.sleds} is back")
                 self.changed()
+
+    async def _count_seconds(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self.second()
+
+    def second(self) -> None:
+        """One has gone by: who has said nothing for too long is killed, on its way up as well."""
+        for each in self.all:
+            process = each.process
+            if process is None or process.returncode is not None:
+                continue
+            each.pulse.second()
+            if each.pulse.silent_s == SILENT_S and each.why_not is not None:
+                self._log.warning("a worker does not answer", first=each.spec.first, pid=process.pid)
+                self.told(each.why_not)
+            if each.hung_s is not None and each.pulse.silent_s >= each.hung_s and not is_debugged(process.pid):
+                self._log.error("a worker hangs, it is killed", first=each.spec.first, pid=process.pid)
+                self.signal(signal.SIGKILL, [each])
 
     @property
     def addresses(self) -> list[str]:
@@ -233,6 +296,7 @@ class WorkersRack:
     spec: Spec
     count: int
     nexus: str | None = None
+    hung_s: int | None = HUNG_S
     names: Sequence[str] = attrs.field(
         default=attrs.Factory(lambda self: SmallRack(sleds=self.spec.sleds).names, takes_self=True)
     )
@@ -275,7 +339,7 @@ class WorkersRack:
             await self.server.__aenter__()
             self.nexus = self.server.internal
         spec = msgspec.structs.replace(self.spec, nexus=self.nexus, made_by=made_by)
-        self.workers = Workers.of(spec, self.count)
+        self.workers = Workers.of(spec, self.count, self.hung_s)
         try:
             await self.workers.start()
         except BaseException:

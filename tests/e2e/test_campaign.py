@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support import processes
+from support.command import in_process
 
 RUNS = 200
 FEW = 20
@@ -51,6 +52,23 @@ def whole(tmp_path_factory):
     return path.read_bytes()
 
 
+async def test_a_campaign_that_is_killed_has_in_its_file_what_it_had_played(tmp_path):
+    file, path, undisturbed = (tmp_path / name for name in ("short.yaml", "results", "undisturbed"))
+    file.write_text("version: 1\nload: [{at: 0s, create: {hostname: a}}]\n")
+    endless = ("explore", str(file), "--runs", "1000000", "--jobs", "1", "--results", str(path))
+    process = await processes.start(*processes.forked("sim_sled", *endless))
+    await until(lambda: lines_of(path) > FEW, process)
+    process.send_signal(signal.SIGKILL)
+    await process.communicate()
+    more = str(lines_of(path) + FEW)
+    words = ("explore", str(file), "--runs", more, "--jobs", "1", "--results")
+    assert "of the runs were in the file" in in_process(*words, str(path), "--resume")[1]
+    assert in_process(*words, str(undisturbed))[0] == 0
+    assert path.read_bytes() == undisturbed.read_bytes()
+
+
+@pytest.mark.early
+@pytest.mark.long
 async def test_a_campaign_survives_kill_9(tmp_path, whole):
     path = tmp_path / "results"
     for wanted in (20, 60):
@@ -128,6 +146,8 @@ async def kill_one_at_work(cluster, campaign):
     raise AssertionError("the campaign was over before anybody was seen at work")
 
 
+@pytest.mark.early
+@pytest.mark.long
 async def test_a_cluster_whose_worker_is_killed_gives_the_same_bytes(tmp_path, whole, cluster):
     path = tmp_path / "results"
     address = await cluster.begin(workers=3)
@@ -151,6 +171,8 @@ def other_code(tmp_path):
     return other
 
 
+@pytest.mark.early
+@pytest.mark.long
 async def test_a_worker_with_other_code_is_refused_with_a_sentence(tmp_path, whole, other_code, cluster):
     path = tmp_path / "results"
     address = await cluster.begin(workers=0)

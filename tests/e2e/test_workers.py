@@ -23,6 +23,7 @@ from sim_sled import logs
 from sim_sled.cli.recording import replay_folder
 from sim_sled.daemon.control import OPERATIONS
 from sim_sled.daemon.front import SPREAD, Front, Spread, sums
+from sim_sled.daemon.pulse import HUNG_S, SILENT_S
 from sim_sled.daemon.serve import BadScenario
 from sim_sled.daemon.small_rack import RackError, sled_id_of
 from sim_sled.daemon.worker import Spec
@@ -474,6 +475,67 @@ async def test_what_any_worker_knows_is_told_also_while_one_of_them_hangs(start)
             assert (await shared.ask("/version"))[0] == 200
     finally:
         hangs.process.send_signal(signal.SIGCONT)
+
+
+def a_second_goes_by(shared, hangs, silent_s):
+    """After which it has said nothing for so long; the others have just been heard."""
+    for each in shared.rack.workers.all:
+        each.pulse.heard()
+    hangs.pulse.silent_s = silent_s - 1
+    shared.rack.workers.second()
+
+
+async def events(shared):
+    async with shared.http.get(f"http://{shared.control}/events") as answer:
+        return [json.loads(line) for line in (await answer.text()).splitlines()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at a process's state")
+async def test_a_worker_that_hangs_is_named_and_not_waited_for_and_then_killed_and_started_again(start):
+    shared = await start(sleds=2)
+    hangs, lives = shared.rack.workers.all
+    process, others = hangs.process, lives.process
+    process.send_signal(signal.SIGSTOP)
+    while " T " not in Path(f"/proc/{process.pid}/stat").read_text():
+        await asyncio.sleep(0)
+    first = asyncio.create_task(events(shared))  # it has asked both, unless it is told beforehand
+    waiting = asyncio.create_task(shared.ask("/vmms"))
+    await shared.ask("/version")
+    a_second_goes_by(shared, hangs, SILENT_S)
+    why = f"sled-1 cannot be asked: the worker (process {process.pid}) has not answered for 5 s"
+    async with asyncio.timeout(20):
+        status, answer = await waiting
+        assert (status, answer["message"].startswith(why)) == (503, True), answer
+        told = await first
+        assert {each["sled"] for each in told} == {"sled-2", ""}
+        assert [each["text"].startswith(why) for each in told if each["kind"] == "worker"] == [True]
+        for path in ("/readyz", "/ready", "/sleds", "/vmms/nobody"):
+            status, answer = await shared.ask(path)
+            assert (status, answer["message"].startswith("sled-1 cannot be asked")) == (503, True), path
+        status, answer = await shared.ask("/healthz")
+        assert (status, answer["message"].startswith("sled-1 cannot be asked")) == (200, True)
+        async with shared.http.get(f"http://{shared.control}/page/feed") as page:
+            assert await page.read() == b"", "the page asks again"
+    back = asyncio.Event()
+    shared.rack.workers.changed = back.set
+    a_second_goes_by(shared, hangs, HUNG_S - 1)
+    assert " T " in Path(f"/proc/{process.pid}/stat").read_text(), "it may come back yet"
+    a_second_goes_by(shared, hangs, HUNG_S)
+    await asyncio.wait_for(back.wait(), 60)
+    assert process.returncode == -signal.SIGKILL
+    assert lives.process is others
+    assert (await shared.ask("/healthz"))[1] == {"status": "ok"}
+    assert (await shared.ask("/ready"))[0] == 200
+    assert "the worker of sled-1 is back" in [each["text"] for each in await events(shared)]
+
+
+async def test_a_worker_that_turns_is_heard_also_after_it_was_silent(start):
+    shared = await start(sleds=2)
+    turns, _ = shared.rack.workers.all
+    turns.pulse.silent_s = SILENT_S
+    async with asyncio.timeout(60):
+        while turns.pulse.is_silent:
+            await asyncio.sleep(0.02)
 
 
 async def test_while_a_part_is_away_nobody_says_that_there_is_no_such_vmm(start):

@@ -24,9 +24,17 @@ def shell_or_fork(line):
     return shell(line)
 
 
+def _told(number):
+    """Those without a rack are of every day; the others are of `make test-long`."""
+    marks = [] if number in WITHOUT_A_RACK else [pytest.mark.long, pytest.mark.early]
+    return pytest.param(number, id=f"{number} {STORIES[number][0]}", marks=marks)
+
+
+WITHOUT_A_RACK = {4, 5}
+
+
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("number", [pytest.param(n, id=f"{n} {STORIES[n][0]}") for n in STORIES if n not in SLOW])
-@pytest.mark.early
+@pytest.mark.parametrize("number", [_told(n) for n in STORIES if n not in SLOW])
 def test_the_story_passes(number):
     if number == 7 and shutil.which("jq") is None:
         assert "missing: jq" in play(number), "what is missing is said, and the story does not pass"

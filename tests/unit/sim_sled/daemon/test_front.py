@@ -21,6 +21,7 @@ from sim_sled.daemon.workers import Worker, Workers
         ("/vmms/%2e%2e/log", "/vmms/%2e%2e/log"),
         ("/vmms/%2E%2E/expect?state=running&within_ms=0", "/vmms/%2E%2E/expect?state=running&within_ms=0"),
         ("/vmms/a%2Fb/log", "/vmms/a%2Fb/log"),
+        ("/vmms/expect", "/vmms/expect"),
     ],
 )
 async def test_a_worker_is_asked_for_what_the_front_was_asked_for(target, arrives):

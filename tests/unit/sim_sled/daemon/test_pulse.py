@@ -1,0 +1,164 @@
+"""When a worker is silent, who waits for it, when it is killed, and that telling one's parent stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+
+import attrs
+import pytest
+import typer
+
+from sim_sled.cli.up import _hung_s
+from sim_sled.daemon import pulse, workers
+from sim_sled.daemon.pulse import HUNG_S, SILENT_S, Pulse, beat, is_debugged
+from sim_sled.daemon.worker import Ready, Spec
+from sim_sled.daemon.workers import Workers
+
+
+def seconds(of: Pulse, count: int) -> None:
+    for _ in range(count):
+        of.second()
+
+
+async def test_a_process_is_silent_after_five_seconds_and_no_longer_once_it_is_heard():
+    beats = Pulse()
+    seconds(beats, SILENT_S - 1)
+    assert not beats.is_silent
+    beats.heard()
+    seconds(beats, SILENT_S - 1)
+    assert not beats.is_silent
+    seconds(beats, 1)
+    assert beats.is_silent
+    beats.heard()
+    assert not beats.is_silent
+
+
+async def test_who_asks_is_let_go_when_the_process_falls_silent_and_not_sooner():
+    beats = Pulse()
+
+    async def asks():
+        async with beats.answering():
+            await asyncio.Event().wait()
+
+    asking = asyncio.create_task(asks())
+    await asyncio.sleep(0)
+    seconds(beats, SILENT_S - 1)
+    await asyncio.wait([asking], timeout=0)
+    assert not asking.done()
+    seconds(beats, 1)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asking, 60)
+    with pytest.raises(TimeoutError):
+        async with beats.answering():
+            pytest.fail("it is known to be silent")
+
+
+async def test_an_answer_that_takes_its_time_is_waited_for_through_a_silence_within_that_time():
+    beats = Pulse()
+    seconds(beats, SILENT_S)
+    async with beats.answering(60):
+        seconds(beats, 1)
+        await asyncio.sleep(0)
+
+    async def asks():
+        async with beats.answering(1e-9):
+            await asyncio.sleep(0)
+            seconds(beats, 1)
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asks(), 60)
+
+
+async def test_beats_to_a_parent_that_does_not_read_stop_nobody_and_go_on_when_it_does(monkeypatch):
+    monkeypatch.setattr(pulse, "BEAT_S", 0.0)
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    filled = 0
+    try:
+        while True:
+            filled += os.write(writes, b"x" * 4096)
+    except BlockingIOError:
+        os.set_blocking(writes, True)  # from now on one that is written to waits
+    beating = asyncio.create_task(beat(writes))
+    try:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        while filled:
+            filled -= len(os.read(reads, filled))
+        await asyncio.sleep(0)
+        assert await asyncio.to_thread(os.read, reads, 1) == b"\n"
+        os.close(reads)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not beating.done()
+    finally:
+        beating.cancel()
+        os.close(writes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="tells by /proc")
+def test_a_process_that_a_debugger_holds_is_known():
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        assert not is_debugged(process.pid)
+        seize = 0x4206
+        if ctypes.CDLL(None, use_errno=True).ptrace(seize, process.pid, None, None) != 0:
+            pytest.skip("this machine lets nobody debug")
+        assert is_debugged(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    assert not is_debugged(process.pid)
+
+
+@attrs.define(eq=False)
+class Process:
+    """Of a worker, as far as whoever counts its seconds looks at it."""
+
+    pid: int = 1
+    returncode: int | None = None
+    signals: list[int] = attrs.field(factory=list)
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+
+@pytest.mark.parametrize(
+    ("process", "ready", "hung_s", "debugged", "killed"),
+    [
+        pytest.param(Process(), True, HUNG_S, False, True, id="one that hangs is killed"),
+        pytest.param(Process(), False, HUNG_S, False, True, id="on its way up as well"),
+        pytest.param(Process(), True, HUNG_S + 1, False, False, id="not before the time that was given"),
+        pytest.param(Process(), True, None, False, False, id="nor if nobody is to be"),
+        pytest.param(Process(), True, HUNG_S, True, False, id="nor while somebody debugs it"),
+        pytest.param(Process(returncode=1), True, HUNG_S, False, False, id="who has ended hangs no more"),
+        pytest.param(None, True, HUNG_S, False, False, id="who was never there neither"),
+    ],
+)
+async def test_who_is_killed_after_two_minutes_of_silence(monkeypatch, process, ready, hung_s, debugged, killed):
+    monkeypatch.setattr(workers, "is_debugged", lambda _: debugged)
+    rack = Workers([Spec("rack", 1, 1, 1, "", None, 0, "instant", "token")], hung_s=hung_s)
+    [worker] = rack.all
+    worker.process = process
+    worker.ready = Ready("127.0.0.1:1", []) if ready else None
+    for _ in range(HUNG_S):
+        rack.second()
+    assert (process.signals if process else []) == ([signal.SIGKILL] if killed else [])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2m", HUNG_S), ("1h0.5s", 3600), ("10s", 10), ("never", None)])
+def test_how_long_a_worker_may_be_silent_is_a_duration_or_never(text, seconds):
+    assert _hung_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["9.9s", "120", "-2m", "", "soon"])
+def test_less_than_ten_seconds_are_refused(text, capsys):
+    with pytest.raises(typer.Exit):
+        _hung_s(text)
+    assert "--hung-after is a duration from 10s on, or never" in capsys.readouterr().err
