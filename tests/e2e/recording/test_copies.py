@@ -38,7 +38,8 @@ from sim_sled.recording.tape import tape_of
 
 
 @pytest.mark.parametrize(
-    "which", [pytest.param(slice(-1, None), id="the last"), pytest.param(slice(-1), id="others", marks=pytest.mark.long)]
+    "which",
+    [pytest.param(slice(-1, None), id="the last"), pytest.param(slice(-1), id="others", marks=pytest.mark.long)],
 )
 def test_a_copy_can_be_made_from_every_checkpoint_and_has_nothing_personal_in_it(with_checkpoints, tmp_path, which):
     numbers = parts_with_a_checkpoint(with_checkpoints)[which]
