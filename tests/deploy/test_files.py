@@ -111,7 +111,7 @@ def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path):
         line_with(nexus, "control API")
         sleds = started(command("sleds", controls[1]), environ, tmp_path)
         try:
-            assert "rack rack is ready" in line_with(sleds, "control")
+            assert "the rack is ready" in line_with(sleds, "control")
             known = ask(f"127.0.0.1:{controls[0]}", "/v1/sleds", "secret")
             assert len(known["items"]) == 4
             assert len(ask(f"127.0.0.1:{controls[1]}", "/sleds", "secret")) == 4
