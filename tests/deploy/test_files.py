@@ -20,7 +20,7 @@ from support.deploying import ROOT, ended, line_with, started
 
 PROGRAM = [sys.executable, "-m", "sim_sled"]
 FORKED = processes.forked("sim_sled")
-"""What is tested of most commands is their words. Those of the action and of the service manager start."""
+"""What is tested of most commands is their words. Those of the action and of the unit start."""
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 MANIFESTS = [
     document
@@ -267,9 +267,9 @@ def notified(words, text, environ, tmp_path):
 
 def test_every_program_tells_its_service_manager(environ, tmp_path):
     for words in (
-        [*PROGRAM, "nexus", "[::1]:0"],
-        [*PROGRAM, "serve", "914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:9", "--shutdown-wait", "0"],
-        [sys.executable, "-m", "propolis_stub", "serve", "[::1]:0"],
+        [*FORKED, "nexus", "[::1]:0"],
+        [*FORKED, "serve", "914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:9", "--shutdown-wait", "0"],
+        processes.forked("propolis_stub", "serve", "[::1]:0"),
     ):
         heard, _ = notified(words, "", environ, tmp_path)
         assert heard == ["READY=1", "STOPPING=1"], words

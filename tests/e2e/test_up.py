@@ -78,7 +78,13 @@ def test_a_whole_small_rack_is_one_command(home):
     assert list((home / "sim-sled").iterdir()) == [], "nothing is left behind"
 
 
-@pytest.mark.parametrize("more", [(), ("--workers", "2", "--sleds", "2")], ids=["alone", "with workers"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param((), id="alone"),
+        pytest.param(("--workers", "2", "--sleds", "2"), id="with workers", marks=pytest.mark.long),
+    ],
+)
 def test_a_rack_with_a_scenario_ends_in_order_with_the_terminal_it_was_started_on(home, more):
     """It used to read its rules again, and to go on where nobody saw it."""
     ours, theirs = os.openpty()
@@ -305,19 +311,17 @@ def test_of_a_program_too(home):
 
 
 IMPATIENT = """
-import sys
 import sim_sled.daemon.small_rack as rack
 from sim_sled.__main__ import main
 rack.READY_S = 0.5
-sys.argv = ["sim-sled", "up", "--nexus", "127.0.0.1:1"]
 main()
 """
 
 
 def test_a_nexus_that_is_not_there_ends_the_start_with_3(home):
-    done = subprocess.run(
-        [sys.executable, "-c", IMPATIENT], capture_output=True, text=True, timeout=LONG_S, check=False
-    )
+    (home / "impatient.py").write_text(IMPATIENT)
+    impatient = processes.forked("impatient", "up", "--nexus", "127.0.0.1:1")
+    done = subprocess.run(impatient, capture_output=True, text=True, timeout=LONG_S, check=False)
     assert done.returncode == 3
     assert "does not take the sleds" in done.stderr
 

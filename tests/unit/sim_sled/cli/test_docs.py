@@ -82,7 +82,10 @@ def test_texts_of_the_program_name_a_page_by_the_command_that_shows_it():
     named = []
     for package in ("sim_sled", "propolis_stub", "nexus_client"):
         for path in (ROOT / package).glob("**/*.py"):
-            tree = ast.parse(path.read_text())
+            text = path.read_text()
+            if "docs/" not in text:
+                continue
+            tree = ast.parse(text)
             prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
             named += [
                 f"{path.name}:{node.lineno}"
