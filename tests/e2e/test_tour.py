@@ -32,6 +32,10 @@ async def test_the_tour_ends_with_the_model_and_the_sleds_agreeing(capsys):
     assert "Nexus: away" in said
 
 
+def test_what_to_do_next_fits_a_terminal():
+    assert max(map(len, tour._NEXT.splitlines())) <= 80
+
+
 class Killed(Tour):
     """The tour with a Nexus that keeps its records in a file, and is killed where users have just been answered."""
 
