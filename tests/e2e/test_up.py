@@ -153,7 +153,7 @@ def test_a_rack_judges_its_scenario(home):
         judged = subprocess.Popen(
             processes.forked("sim_sled", *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        assert judged.stdout.readline().startswith("rack rack is ready")
+        assert judged.stdout.readline().startswith("the rack is ready")
         ask(sim("port", "model.control")[1].strip(), "/v1/instances", {"name": name})
         assert sim("port", "sleds.0.name")[1] == "gimlet-1\n", "its name for the sled"
         assert sim("until", "1m")[0] == 0
