@@ -71,6 +71,25 @@ async def test_all_vmms_are_gone_through_once_for_the_rows_of_all_and_not_once_f
     assert len(rounds) == 1
 
 
+@pytest.mark.parametrize(
+    ("says", "breaker"),
+    [
+        pytest.param("", True, id="nobody counts attempts"),
+        pytest.param("rules:\n- {name: n, when: {publish: running}, do: {note: seen}}\n", False, id="rules do"),
+        pytest.param("expect:\n- always: [gen_monotonic]\n", False, id="expectations do"),
+    ],
+)
+async def test_while_nexus_is_away_one_probe_asks_unless_a_scenario_counts_attempts(says, breaker):
+    """A rack without a scenario tried every report: its rules may come later, and so it has some, none of them."""
+    scenario, _ = parse_scenario(f"version: 1\nname: counting\n{says}")
+    async with SmallRack(scenario=scenario) as rack:
+        assert rack.daemon.reporting.senders.breaker is breaker
+    async with SmallRack() as rack:
+        assert rack.daemon.reporting.senders.breaker
+        rack.load(scenario)
+        assert rack.daemon.reporting.senders.breaker is breaker
+
+
 async def test_a_vm_that_has_left_with_its_sled_is_in_no_state_any_more():
     """It used to be `running` for ever to whoever waited for that."""
     async with SmallRack(sleds=2) as rack:
