@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import attrs
 import typer
 
+from nexus_client.dropshot import telling
 from nexus_client.dropshot.command_line import (
     ADDRESS_IN_USE,
     BAD_INPUT,
@@ -25,7 +26,6 @@ from propolis_stub.pace_option import Pace
 
 app = App(
     name="propolis-stub",
-    no_args_is_help=True,
     help="A stub of propolis-server. This is not Propolis: no guest runs here.",
 )
 
@@ -51,8 +51,7 @@ def diagram(
     try:
         changed = drawing.write(write)
     except (OSError, ValueError) as problem:
-        typer.echo(f"propolis-stub: {write}: {problem}", err=True)
-        raise typer.Exit(BAD_INPUT) from None
+        _give_up(f"{write}: {problem}", BAD_INPUT)
     typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
 
 
@@ -112,5 +111,5 @@ def _json(bound: dict[str, str | None]) -> None:
 
 
 def _give_up(why: str, code: int) -> NoReturn:
-    typer.echo(f"propolis-stub: {why}", err=True)
+    telling.say("propolis-stub", why)
     raise typer.Exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from functools import partial
 
 from nexus_client.dropshot import ending
 
@@ -17,7 +18,7 @@ def main() -> None:
     from sim_sled.cli import surface  # noqa: PLC0415 -- this is what takes its time
     from sim_sled.cli.main import app  # noqa: PLC0415 -- same
 
-    surface.run(app, ctrl_c=ending.hears_ctrl_c())
+    surface.run(partial(app, prog_name="sim-sled"), ctrl_c=ending.hears_ctrl_c())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Help fits 80 columns, on a terminal and in a pipe; a summary is never cut. Every
 no structured answer of its own tells its lines so, and so does any that fails before it has one. `--version` is on
 the program and on every command.
 
-Read before: dropshot/durations.py, dropshot/streams.py.
+Read before: dropshot/durations.py, dropshot/streams.py, dropshot/telling.py.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command_name
 from typer.models import CommandInfo
 
-from nexus_client.dropshot import ending, foreign
+from nexus_client.dropshot import ending, foreign, telling
 from nexus_client.dropshot.durations import UNITS_US, microseconds
 
 GOOD, FAILED, BAD_INPUT, UNREACHABLE, NEVER_FIRED, ADDRESS_IN_USE = 0, 1, 2, 3, 4, 5
@@ -58,7 +58,7 @@ CLOSED_ADDRESS: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.
 """What binding an address ends with where it is `ADDRESS_IN_USE`."""
 
 ENDS: Final = (typer.Exit, TyperException, SystemExit)
-"""How a command ends before its last line; of a TyperException typer says what is wrong."""
+"""How a command ends before its last line; of a TyperException `Command` says what is wrong."""
 
 SECONDS_MAX: Final = 1e9
 """Most of an option that is seconds, some 30 years: it becomes integer microseconds, which infinity cannot."""
@@ -180,7 +180,61 @@ def _with_parameters(command: Callable[..., Any], parameters: list[inspect.Param
     return command
 
 
-class Command(TyperCommand):
+class _Complains:
+    """What was typed wrong is told as everything else that is wrong, and where help is; see dropshot/telling.py."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with _told_plainly(f"{'' if parent is None else parent.command_path} {info_name}".strip()):
+            return super().make_context(info_name, args, parent, **extra)  # type: ignore[misc]  # of typer's
+
+    def invoke(self, ctx: Any) -> Any:
+        with _told_plainly(ctx.command_path):
+            return super().invoke(ctx)  # type: ignore[misc]  # same
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Lines are not broken at a hyphen: `sim-sled docs` is to be pasted, `--rss-nexus-id` to be found."""
+        write = formatter.write_dl
+        formatter.write_dl = lambda rows, *more: write([(term, _whole(said)) for term, said in rows], *more)
+        super().format_help(ctx, formatter)  # type: ignore[misc]  # same
+        formatter.buffer = [each.replace(_HYPHEN, "-") for each in formatter.buffer]
+
+
+_HYPHEN: Final = "\N{NON-BREAKING HYPHEN}"
+
+
+def _whole(text: str) -> str:
+    return text.replace("-", _HYPHEN)
+
+
+@contextlib.contextmanager
+def _told_plainly(command: str) -> Iterator[None]:
+    try:
+        yield
+    except TyperException as wrong:
+        ctx = getattr(wrong, "ctx", None)
+        complain(_plain_words(wrong), command if ctx is None else ctx.command_path)
+        raise typer.Exit(wrong.exit_code) from None
+
+
+def complain(wrong: str, command: str) -> None:
+    """Of a command that cannot be begun as it was typed: what is wrong, and where it says what it takes."""
+    telling.say(command.partition(" ")[0], f"{wrong}\n  help: {command} --help")
+
+
+_MEANT: Final = re.compile(r"(.*)\. Did you mean (.*)\?")
+_TOO_MANY: Final = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
+
+
+def _plain_words(wrong: TyperException) -> str:
+    """Typer's sentence as ours are: `no such command 'pss' (did you mean 'ps'?)`."""
+    said = _TOO_MANY.sub(r"unexpected '\1'", wrong.format_message())
+    near = getattr(wrong, "possibilities", None)  # of an option that is not there
+    said = f"{wrong.message}. Did you mean {' or '.join(map(repr, near))}?" if near else said
+    said = _MEANT.sub(r"\1 (did you mean \2?)", said)
+    return (said[:1].lower() + said[1:]).removesuffix(".")
+
+
+class Command(_Complains, TyperCommand):
     """A command whose usage line reads as everywhere: `FIELD [STATE] FILE...`"""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -196,7 +250,7 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         said = self.out_of_place(ctx)
         if said is not None:
-            typer.echo(f"{ctx.find_root().info_name}: {said}", err=True)
+            complain(said, ctx.command_path)
             with _told_as_json(any("--json" in each.opts and ctx.params[each.name] for each in self.params)):
                 raise typer.Exit(BAD_INPUT)
         return super().invoke(ctx)
@@ -461,7 +515,7 @@ def _piece(argument: Any) -> str:
     return f"{name}{several}" if argument.required else f"[{name}]{several}"
 
 
-class Group(TyperGroup):
+class Group(_Complains, TyperGroup):
     """Commands by name with their whole summaries, under the headings of their program."""
 
     headings: Mapping[str, Sequence[str]] = {}
@@ -469,6 +523,12 @@ class Group(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _read_plainly(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:  # typer's `no_args_is_help` is a complaint
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(BAD_INPUT)
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         with _told_as_json("--json" in args):

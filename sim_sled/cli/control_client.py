@@ -24,10 +24,11 @@ from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import BAD_INPUT, FAILED, GOOD, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.routes import segment
 from nexus_client.dropshot.streams import CannotWrite
+from nexus_client.dropshot.telling import fitted
 from nexus_client.dropshot.text import counted, shown, shown_lines
 from nexus_client.types import brief
 from sim_sled import port_file as port_files
-from sim_sled.cli.surface import fitted, say
+from sim_sled.cli.surface import say
 from sim_sled.daemon import racks
 from sim_sled.daemon.control_answers import (
     Expected,

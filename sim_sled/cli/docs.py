@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import textwrap
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import ClassVar, Final
 
-from sim_sled.cli.surface import fail
+from sim_sled.cli.surface import fail, say
 from sim_sled.language.words import nearest_two
 
 START: Final = "README"
@@ -72,7 +72,7 @@ def _listed(pages: dict[str, Path], *, as_json: bool) -> str:
     if not sys.stdout.isatty():
         return "".join(f"{page}\t{said}\n" for page, said in about.items())
     names = max(map(len, pages)) + 2
-    width = max(get_terminal_size().columns, names + 20)
+    width = max(shutil.get_terminal_size().columns, names + 20)
     return "".join(
         textwrap.fill(f"{page:{names}}{said}", width, subsequent_indent=" " * names) + "\n"
         for page, said in about.items()
@@ -100,8 +100,20 @@ def _page_through(text: str) -> None:
 
     os.environ.setdefault("LESS", "-FRX")  # colours; and no pager for what fits the screen
     console = Console(theme=Theme({"markdown.code": "cyan"}))  # its own is black behind, whatever the terminal is
+    laid = Laid(_LINK.sub(_named, text), hyperlinks=False)
+    if (missing := _missing_pager()) is not None:
+        console.print(laid, crop=False)
+        say(f"there is no pager '{missing}'")
+        return
     with console.pager(styles=True):
-        console.print(Laid(_LINK.sub(_named, text), hyperlinks=False), crop=False)
+        console.print(laid, crop=False)
+
+
+def _missing_pager() -> str | None:
+    """The program that is asked for and is not there: a shell would start it, fail, and the page would be gone."""
+    wanted = os.environ.get("MANPAGER") or os.environ.get("PAGER") or ""  # as pydoc has it, whom rich asks
+    program = next((word for word in wanted.split() if "=" not in word), None)
+    return None if program is None or shutil.which(program) is not None else program
 
 
 def _named(link: re.Match[str]) -> str:

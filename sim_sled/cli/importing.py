@@ -8,13 +8,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from nexus_client.dropshot.command_line import FAILED, GOOD
-from sim_sled.cli.surface import fail, fitted
+from nexus_client.dropshot.telling import fitted
+from sim_sled.cli.surface import fail
+
+if TYPE_CHECKING:
+    from sim_sled.incident.importing import Imported
 
 _BAR_FROM: Final = 20_000_000
 """Bytes below which nobody needs a bar."""
@@ -41,6 +46,9 @@ def import_command(
         bool,
         typer.Option("--verify", help="exit 1 if the replay takes a VMM through other states than the logs"),
     ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="print the summary, the differences and the scenario as JSON")
+    ] = False,
 ) -> None:
     """Turn logs of sled agents, Propolis and Nexus into a scenario that plays the incident."""
     from sim_sled.incident.importing import ALWAYS, NothingFound, Window, import_logs
@@ -56,13 +64,17 @@ def import_command(
             found = import_logs(logs, chosen, on, progress, window)
     except NothingFound as nothing:
         fail(str(nothing))
-    if out is None:
-        sys.stdout.write(found.text)
-    else:
+    if out is not None:
         try:
             out.write_text(found.text, encoding="utf-8")
         except OSError as error:
             fail(f"cannot write {out}: {error.strerror}")
+    code = FAILED if verify and found.differences else GOOD
+    if json:
+        sys.stdout.write(_as_json(found, out, verify=verify))
+        raise typer.Exit(code)
+    if out is None:
+        sys.stdout.write(found.text)
     sys.stderr.write(fitted(found.summary, sys.stderr))
     for difference in found.differences:
         sys.stderr.write(fitted(f"  the replay differs: {difference}\n", sys.stderr))
@@ -71,7 +83,19 @@ def import_command(
         sys.stderr.write(fitted(told, sys.stderr))
     if out is not None:
         sys.stderr.write(f"wrote {out}; to play it: sim-sled run {shlex.quote(str(out))}\n")
-    raise typer.Exit(FAILED if verify and found.differences else GOOD)
+    raise typer.Exit(code)
+
+
+def _as_json(found: Imported, out: Path | None, *, verify: bool) -> str:
+    """`scenario`: its text, if it is in no file; `verified`: null, if nobody asked."""
+    told = {
+        "file": None if out is None else str(out),
+        "summary": [line.strip() for line in found.summary.splitlines()],
+        "differences": [str(each) for each in found.differences],
+        "verified": not found.differences if verify else None,
+        "scenario": found.text if out is None else None,
+    }
+    return dumps(told, indent=2) + "\n"
 
 
 def _date(text: str | None) -> date | None:

@@ -32,7 +32,6 @@ app = App(
     headings=_HEADINGS,
     name="sim-sled",
     help="A simulated Oxide sled agent with a Propolis emulator. It is not a sled, and its Nexus is not Nexus.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 

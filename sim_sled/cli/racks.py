@@ -22,8 +22,9 @@ import typer
 from nexus_client.dropshot import foreign
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.command_line import OneOf, typed
+from nexus_client.dropshot.telling import fitted
 from sim_sled.cli.asking import Rack, one_name
-from sim_sled.cli.surface import fail, fitted, say
+from sim_sled.cli.surface import fail, say
 
 END_S: Final = 60.0
 LOG_SHOWN: Final = 20
@@ -121,7 +122,7 @@ def down(name: Name = None, rack: Rack = None) -> None:
             log.unlink()
             sys.stderr.write("".join(f"  {line}\n" for line in said[-LOG_SHOWN:]))
             gone = "which stays" if stays else "now removed"
-            say(f"rack {asked} was killed before; that was the end of its log, {gone}")
+            say(f"{known.called(asked)} was killed before; that was the end of its log, {gone}")
             raise typer.Exit(NO_NEXUS)
     name, found = rack_named(asked)
     with known.ending(name) as ended, _last_words(name):
@@ -129,10 +130,10 @@ def down(name: Name = None, rack: Rack = None) -> None:
         until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
         while name in known.running():
             if time.monotonic() > until:  # noqa: TID251 -- same
-                fail(f"rack {name} (process {found['pid']}) does not end")
+                fail(f"{known.called(name)} (process {found['pid']}) does not end")
             time.sleep(_LOOK_S)
         code = ended()
-    sys.stdout.write(f"rack {name} has ended\n")
+    sys.stdout.write(f"{known.called(name)} has ended\n")
     if code:
         raise typer.Exit(code)
 

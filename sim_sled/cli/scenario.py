@@ -18,11 +18,12 @@ import typer
 
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, CLOSED_ADDRESS, App, Idle, Needs, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
+from nexus_client.dropshot.telling import fitted
 from nexus_client.dropshot.text import counted, shown_lines
 from propolis_stub.pace_option import Pace
 from sim_sled.cli.importing import import_command
 from sim_sled.cli.recording import tape
-from sim_sled.cli.surface import fail, fitted, interruptible
+from sim_sled.cli.surface import fail, interruptible
 from sim_sled.files import write_text
 from sim_sled.language.figures import BadValue, parse_duration
 from sim_sled.language.files import is_folder
@@ -31,7 +32,7 @@ from sim_sled.machine import cannot_bind
 BAR_AFTER_S: Final = 1.0
 """What is through sooner needs no bar."""
 
-group = App(help="The scenario language: library, JSON Schema, reference.", no_args_is_help=True)
+group = App(help="The scenario language: library, JSON Schema, reference.")
 
 
 def in_library(incomplete: str) -> list[str]:
@@ -99,7 +100,7 @@ def check(
     from sim_sled.cli.scenario_texts import check_files
 
     text, code = check_files(files, as_json=json, files_from=files_from or ())
-    sys.stdout.write(text)
+    sys.stdout.write(text if json else fitted(text))
     raise typer.Exit(code)
 
 
@@ -442,9 +443,7 @@ def reference_command() -> None:
 
 def _say(outcome: Any, *, sentences: bool = False) -> None:
     """`sentences`: nothing in it is to be copied as it stands."""
-    # an excerpt of a file, with a mark under what is wrong, stays as it is
-    told = shown_lines(outcome.err).splitlines(keepends=True)
-    sys.stderr.write("".join(fitted(line, sys.stderr) if line.startswith("sim-sled: ") else line for line in told))
+    sys.stderr.write(fitted(shown_lines(outcome.err), sys.stderr))
     text = shown_lines(outcome.out)
     sys.stdout.write(fitted(text) if sentences else text)
     raise typer.Exit(outcome.code)

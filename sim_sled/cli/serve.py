@@ -5,6 +5,7 @@ Read before: cli/rss.py, cli/sled_options.py. Read next: cli/main.py.
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -13,6 +14,7 @@ from uuid import UUID
 import typer
 
 from nexus_client.dropshot.command_line import BAD_INPUT, SECONDS_MAX, Idle, Needs, taking, typed
+from nexus_client.dropshot.telling import fitted
 from propolis_stub.pace_option import Pace
 from sim_sled.cli import rss
 from sim_sled.cli.scenario import in_library
@@ -319,6 +321,8 @@ def _engine(path: Path, seed: int | None, plays: str | None, pace: str | None, s
         loaded = paced(load_one(path), pace)
         chosen = seed if seed is not None else loaded.seed or 0
         return engine_for(loaded, chosen, [sled.sled_id for sled in sleds], plays)
-    except (BadScenario, NotInFleet) as bad:
-        typer.echo(str(bad).rstrip(), err=True)
+    except NotInFleet as bad:
+        fail(str(bad))
+    except BadScenario as bad:
+        sys.stderr.write(fitted(f"{str(bad).rstrip()}\n", sys.stderr))
         raise typer.Exit(BAD_INPUT) from None

@@ -10,25 +10,18 @@ Read before: files.py. Read next: cli/sled_options.py.
 from __future__ import annotations
 
 import contextlib
-import re
-import shutil
 import signal
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from typing import Final, NoReturn, TextIO
+from typing import NoReturn
 
 import typer
 
-from nexus_client.dropshot import streams
+from nexus_client.dropshot import streams, telling
 from nexus_client.dropshot.command_line import BAD_INPUT, INTERRUPTED, UNREACHABLE
 from nexus_client.dropshot.streams import CannotWrite, ReaderGone
-from nexus_client.dropshot.text import shown_lines
 from sim_sled.machine import PLAYER_ENDED
-
-_COMMAND: Final = re.compile(r"\s*([a-z]+: )?sim-sled [a-z]")
-"""`    again: sim-sled run ...`"""
 
 
 def run(command: Callable[[], object], *, ctrl_c: bool = True) -> NoReturn:
@@ -92,41 +85,11 @@ def _interrupted(how_far: str) -> int:
 
 
 def say(message: str) -> None:
-    """One sentence on stderr, `sim-sled: ...`, in lines that fit a terminal."""
-    sys.stderr.write(fitted(shown_lines(f"sim-sled: {message}") + "\n", sys.stderr))
+    """One sentence on stderr, `sim-sled: ...`."""
+    telling.say("sim-sled", message)
 
 
 def fail(message: str, code: int = BAD_INPUT) -> NoReturn:
     """Say it, and end the command."""
     say(message)
     raise typer.Exit(code)
-
-
-def fitted(text: str, stream: TextIO | None = None) -> str:
-    """Sentences for people, broken between words where a terminal would break them within one; in a pipe as they are.
-    `stream`: where they go, stdout by default.
-    """
-    if not (sys.stdout if stream is None else stream).isatty():
-        return text
-    return wrapped(text, shutil.get_terminal_size().columns)
-
-
-def wrapped(text: str, width: int) -> str:
-    """Lines that are longer than `width` go on a little further in than they begin; commands to paste stay whole."""
-    out: list[str] = []
-    for line in text.splitlines(keepends=True):
-        bare = line.rstrip("\n")
-        if len(bare) <= width or _COMMAND.match(bare):
-            out.append(line)
-            continue
-        inner = " " * min(len(bare) - len(bare.lstrip()) + 2, width // 2)
-        parts = textwrap.wrap(
-            bare,
-            width,
-            subsequent_indent=inner,
-            break_long_words=False,
-            break_on_hyphens=False,
-            replace_whitespace=False,
-        )
-        out.append("\n".join(parts) + line[len(bare) :])
-    return "".join(out)

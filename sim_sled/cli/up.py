@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, Needs, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
+from nexus_client.dropshot.telling import fitted
 from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
@@ -27,6 +28,7 @@ from sim_sled.cli.racks import ToldAs, detached
 from sim_sled.cli.scenario import in_library
 from sim_sled.cli.sled_options import read_sled_address
 from sim_sled.cli.surface import fail, say
+from sim_sled.daemon.racks import UNNAMED, called
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding
@@ -61,7 +63,7 @@ def up(
         typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size", autocompletion=in_library),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
-    name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = "rack",
+    name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = UNNAMED,
     pace: Pace = "dev",
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="decides every draw; wins over the scenario's")
@@ -223,7 +225,7 @@ def _scenario(given: str | None) -> Any:
         return None
     [found, *_], problems = library.load([given])
     if found.scenario is None:
-        sys.stderr.write(problems.text())
+        sys.stderr.write(fitted(problems.text(), sys.stderr))
         raise typer.Exit(BAD_INPUT)
     return found.scenario
 
@@ -376,7 +378,7 @@ def _as_json(addresses: dict[str, Any]) -> str:
 
 
 def _banner(addresses: dict[str, Any]) -> str:
-    lines = [f"rack {addresses['name']} is ready (simulated sleds; nothing runs here)"]
+    lines = [f"{called(addresses['name'])} is ready (simulated sleds; nothing runs here)"]
     model = addresses.get("model")
     if model is None:
         lines.append(f"  nexus    {addresses['nexus']}")

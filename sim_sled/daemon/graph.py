@@ -27,6 +27,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import cache
 from hashlib import blake2b
 from importlib import import_module
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -58,8 +59,11 @@ class BadTable(ValueError):
     """The table is none of `pack`'s, or of another program."""
 
 
+@cache
 def program() -> str:
-    """A fingerprint of the sources of all rooms: what is kept is only understood by the very same."""
+    """A fingerprint of the sources of all rooms, as they are when it is first asked for: what is kept is only
+    understood by the very same.
+    """
     digest = blake2b(digest_size=16)
     for name in ("nexus_client", "propolis_stub", "sim_sled"):
         root = Path(str(import_module(name).__file__)).parent

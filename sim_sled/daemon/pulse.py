@@ -83,7 +83,7 @@ class Pulse:
 def is_debugged(pid: int) -> bool:
     """Whether a debugger holds that process: who looks at one that hangs is not to lose it. Linux only."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return False
     _, _, tracer = status.partition("\nTracerPid:")

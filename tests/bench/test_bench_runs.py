@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 
+from tests.bench import __main__ as bench
 from tests.bench import lives, performance
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -40,8 +42,16 @@ def test_a_bench_measured_again_replaces_what_was_kept_of_it_and_no_other():
     }
 
 
+def test_a_bench_that_starts_no_process_runs(capsys, tmp_path):
+    told = tmp_path / "told.json"
+    (row,) = bench.main(["--quick", "--only", "c", "--json", str(told)])
+    assert row.name in capsys.readouterr().out
+    assert json.loads(told.read_text())["c"]["rows"] == [attrs.asdict(row) | {"verdict": row.verdict}]
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
 @pytest.mark.early
+@pytest.mark.long
 def test_the_benches_of_few_processes_run():
     """The whole bench is no test: (a), (b), (h) and (j) start a dozen programs each, and `make bench` plays them."""
     done = subprocess.run(

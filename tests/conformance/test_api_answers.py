@@ -10,12 +10,13 @@ import asyncio
 import hashlib
 import json
 from collections import defaultdict
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import cache
 from uuid import UUID
 
 import pytest
 import support.wire.openapi_sled as documents
+from conformance.raw_http import RawClient
 from support.daemon.running import SLED, Reply, running
 from support.daemon.sled_http import NIC_V10, register_body
 from support.rack.estate import POOLS, an_id, config, dataset, zone
@@ -399,7 +400,12 @@ async def play(level):
     shown = defaultdict(set)
     hardware = Hardware(zpools=POOLS)
     agents = Agents()
-    async with running(hardware=hardware, sleds=(SLED, UUID(SECOND))) as sled, depot() as base:
+    version = {"api-version": f"{level}.0.0"}
+    async with (
+        running(hardware=hardware, sleds=(SLED, UUID(SECOND))) as sled,
+        depot() as base,
+        aclosing(RawClient(sled.base.removeprefix("http://"))) as client,
+    ):
         for each in sled.daemon.rack.sleds.values():
             each.regions = agents
         for method, path, body, headers, expected in session(level, agents):
@@ -409,13 +415,13 @@ async def play(level):
             if isinstance(body, dict) and body.get("depot_base_url") == "DEPOT":
                 body = {"depot_base_url": base}  # noqa: PLW2901 -- now known
             data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
-            got = await sled.ask(method, path, data=data, headers=headers | JSON, version=f"{level}.0.0")
+            got = await client.request(method, path, version | JSON | headers, data)
             assert got.status == expected, f"{level}: {method} {path}: {got}"
             op, faults = judge(level, method, path, got)
             assert faults == [], f"{level}: {method} {path} {got.status}: {faults}"
             shown[op].add(got.status)
             if isinstance(body, dict | str):
-                spoilt = await sled.ask(method, path, data=b"{", headers=headers | JSON, version=f"{level}.0.0")
+                spoilt = await client.request(method, path, version | JSON | headers, b"{")
                 assert (spoilt.status, judge(level, method, path, spoilt)[1]) == (400, [])
                 shown[op].add(400)
     return shown

@@ -10,9 +10,9 @@ import re
 
 import pytest
 import support.wire.openapi_sled as documents
+from conformance.drawn_values import each_of
 from conformance.test_openapi_sled import SPECIAL as VMM_SPECIAL
 from conformance.test_openapi_sled import _old_nic
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus_client.dropshot.json import plain
@@ -129,25 +129,31 @@ CASES = [
 ]
 
 
+def each_body(level, method, path, check):
+    """`check` each kept body of an operation, after seeing that it is one of the document."""
+    schema = documents.body_schema(level, method, path)
+
+    def is_one_and_right(body):
+        assert documents.faults(level, schema, body) == []
+        check(body)
+
+    name = f"bodies/{documents.operations(level)[method, path]['operationId']}-{level}"
+    each_of(name, lambda: bodies(level, method, path), is_one_and_right, number=16)
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize(("level", "method", "path"), CASES)
 def test_every_body_of_the_document_is_taken(level, method, path):
     kind = kind_at(level, method, path)
-
-    @settings(max_examples=12, suppress_health_check=list(HealthCheck), deadline=None)
-    @given(bodies(level, method, path))
-    def check(body):
-        kind.decode(json.dumps(body).encode())
-
-    check()
+    each_body(level, method, path, lambda body: kind.decode(json.dumps(body).encode()))
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", [1, 4, 10, 14, 48])
 def test_a_configuration_comes_back_in_every_shape_that_has_words_for_it(level):
     """Written at one version, read at all: it fits the document of the reader, or is refused (SR 9 no. 12)."""
     kind = kind_at(level, "PUT", "/omicron-config")
 
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
-    @given(bodies(level, "PUT", "/omicron-config"))
     def check(body):
         config = kind.decode(json.dumps(body).encode())
         assert isinstance(config, OmicronConfig)
@@ -174,16 +180,15 @@ def test_a_configuration_comes_back_in_every_shape_that_has_words_for_it(level):
             if reader >= 14:
                 assert again == config, "the newest shapes lose nothing"
 
-    check()
+    each_body(level, "PUT", "/omicron-config", check)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("level", [25, 26, 29, 30, 33, 39, 42, 47, 48])
 def test_a_network_configuration_is_read_by_old_versions_or_refused(level):
     kind = kind_at(level, "PUT", "/network-bootstore-config")
     schema = {"$ref": "#/components/schemas/EarlyNetworkConfig"}
 
-    @settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
-    @given(bodies(level, "PUT", "/network-bootstore-config"))
     def check(body):
         stored = plain(kind.decode(json.dumps(body).encode()).body)
         for reader in (1, 19, 20, 22):
@@ -194,4 +199,4 @@ def test_a_network_configuration_is_read_by_old_versions_or_refused(level):
             answer = {"generation": 1, "schema_version": 2, "body": json.loads(json.dumps(told))}
             assert documents.faults(reader, schema, answer) == []
 
-    check()
+    each_body(level, "PUT", "/network-bootstore-config", check)

@@ -6,17 +6,18 @@ then asked about what nobody recorded (`nexus_situations.py`).
 
 import copy
 import json
+from functools import partial
 
 import pytest
+from conformance import drawn_values
 from conformance import nexus_oracle as oracle
 from conformance import nexus_situations as drawn
 from conformance.nexus_players import PLAYERS
 from conformance.test_nexus_players import is_impossible, recorded
-from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-PER_FUNCTION = 60
-"""Examples of a function: about a second for all."""
+PER_FUNCTION = 40
+"""Examples of a function that are kept."""
 
 ORACLES = {  # what says it, and (rule set, input) to ask about
     "serial_console": (oracle.serial_console, drawn.RULE_SETS),
@@ -133,23 +134,21 @@ def overwrites_a_failure(given):
     return fresh and given["vmm"]["state"] == "failed" and told["state"] != "failed"
 
 
-def ask(function, how):
-    @given(ORACLES[function][1])
-    @settings(how, deadline=None)
-    def all_of_them(case):
-        rules, given_input = case
-        if is_impossible(given_input) or (function == "process_vmm_update" and overwrites_a_failure(given_input)):
-            return
-        got = PLAYERS[function](rules, copy.deepcopy(given_input))
-        mine, want = compared(function, rules, given_input, got)
-        assert mine == want, (rules, given_input)
-
-    all_of_them()
+def ask(function, case):
+    rules, given_input = case
+    if is_impossible(given_input) or (function == "process_vmm_update" and overwrites_a_failure(given_input)):
+        return
+    got = PLAYERS[function](rules, copy.deepcopy(given_input))
+    mine, want = compared(function, rules, given_input, got)
+    assert mine == want, (rules, given_input)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("function", ORACLES)
 def test_what_nobody_recorded_is_decided_as_the_text_says(function):
-    ask(function, settings(max_examples=PER_FUNCTION))
+    drawn_values.each_of(
+        f"nexus/{function}", lambda: ORACLES[function][1], partial(ask, function), number=PER_FUNCTION
+    )
 
 
 @pytest.mark.parametrize("function", ORACLES)
@@ -165,5 +164,10 @@ def test_who_knows_only_the_recordings_is_noticed(function, monkeypatch):
     monkeypatch.setitem(
         PLAYERS, function, lambda rules, given: known.get((rules, json.dumps(given, sort_keys=True)), else_)
     )
+
+    def ask_all():
+        for case in drawn_values.kept(f"nexus/{function}"):
+            ask(function, case)
+
     with pytest.raises(AssertionError):
-        ask(function, settings(max_examples=500, derandomize=True, database=None, phases=[Phase.generate]))
+        ask_all()

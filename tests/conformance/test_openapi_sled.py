@@ -8,10 +8,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 import support.wire.openapi_sled as documents
-from hypothesis import HealthCheck, given, settings
+from conformance.drawn_values import each_of
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
-from support.profile import by_profile
 from support.rows import in_one_test
 
 from nexus_client.dropshot.json import Json
@@ -161,15 +160,14 @@ def kind_at(level, method, path) -> Json:
 def test_every_registration_of_the_document_is_taken(level):
     kind = kind_at(level, "PUT", VMM_PATH)
 
-    @settings(max_examples=by_profile(5, nightly=100), suppress_health_check=list(HealthCheck), deadline=None)
-    @given(bodies(level, "PUT", VMM_PATH))
     def check(body):
+        assert documents.faults(level, documents.body_schema(level, "PUT", VMM_PATH), body) == []
         registration = to_registration(kind.decode(json.dumps(body).encode()))
         assert str(registration.instance_id) == body["instance_id"]
         assert registration.ncpus == body["vmm_spec"]["board"]["cpus"]
         assert len(registration.nics) == len(body["local_config"]["nics"])
 
-    check()
+    each_of(f"bodies/vmm_register-{level}", lambda: bodies(level, "PUT", VMM_PATH), check, number=8)
 
 
 _OTHER_BODIES = [
@@ -190,6 +188,7 @@ _OTHER_BODIES = [
 ]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("level", "method", "path"),
     [(level, *key) for level in (9, 18, 48) for key in _OTHER_BODIES if key in documents.operations(level)],
@@ -197,14 +196,14 @@ _OTHER_BODIES = [
 def test_every_other_body_of_the_document_is_taken(level, method, path):
     kind = kind_at(level, method, path)
 
-    @settings(max_examples=15, suppress_health_check=list(HealthCheck), deadline=None)
-    @given(bodies(level, method, path))
     def check(body):
+        assert documents.faults(level, documents.body_schema(level, method, path), body) == []
         decoded = kind.decode(json.dumps(body).encode())
         if isinstance(decoded, small.FirewallV1):
             decoded.check()
 
-    check()
+    name = f"bodies/{documents.operations(level)[method, path]['operationId']}-{level}"
+    each_of(name, lambda: bodies(level, method, path), check, number=15)
 
 
 _MUTATIONS = [

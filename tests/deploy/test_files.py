@@ -111,7 +111,7 @@ def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path):
         line_with(nexus, "control API")
         sleds = started(command("sleds", controls[1]), environ, tmp_path)
         try:
-            assert "rack rack is ready" in line_with(sleds, "control")
+            assert "the rack is ready" in line_with(sleds, "control")
             known = ask(f"127.0.0.1:{controls[0]}", "/v1/sleds", "secret")
             assert len(known["items"]) == 4
             assert len(ask(f"127.0.0.1:{controls[1]}", "/sleds", "secret")) == 4
@@ -239,7 +239,7 @@ def test_the_unit_s_command_runs(environ, tmp_path):
     [exec_] = unit_words("ExecStart")
     [args] = [value.removeprefix("ARGS=") for value in unit_words("Environment") if value.startswith("ARGS=")]
     words = exec_.replace("%i", "rack").replace("$ARGS", args).split()[1:]
-    heard, said = notified([*PROGRAM, *words], "is ready", environ, tmp_path)
+    heard, said = notified([*FORKED, *words], "is ready", environ, tmp_path)
     assert heard == ["READY=1", "STOPPING=1"]
     assert "sled-4" in said
 

@@ -12,11 +12,12 @@ from nexus_client.dropshot.ending import CODES
 
 LIMIT_S = 60
 SLED = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
+WORKERS = "up in several processes"
 SERVERS = {
     "nexus": ["sim_sled", "nexus", "[::1]:0"],
     "serve": ["sim_sled", "serve", SLED, "[::1]:0", "[::1]:1", "--no-companions", "--shutdown-wait", "0"],
     "up": ["sim_sled", "up"],
-    "up in several processes": ["sim_sled", "up", "--sleds", "2", "--workers", "2"],
+    WORKERS: ["sim_sled", "up", "--sleds", "2", "--workers", "2"],
     "propolis-stub": ["propolis_stub", "serve", "[::1]:0"],
 }
 """Words behind `python -m`; each has `--port-file`."""
@@ -43,7 +44,8 @@ async def ended(process):
     ("which", "number"),
     [
         *((which, signal.SIGINT) for which in SERVERS),
-        *((which, signal.SIGTERM) for which in SERVERS if which != "up"),
+        *((which, signal.SIGTERM) for which in SERVERS if which not in ("up", WORKERS)),
+        pytest.param(WORKERS, signal.SIGTERM, marks=pytest.mark.long),
     ],
 )  # `sim-sled down` sends SIGTERM to an `up`: tests/e2e/test_up.py
 async def test_a_server_ends_in_order_and_says_by_its_code_who_ended_it(which, number, tmp_path, monkeypatch):

@@ -42,7 +42,21 @@ def expectations(block):
     return re.findall(r"#\s*->\s*(.+?)\s*$", block, re.MULTILINE)
 
 
+def test_every_example_says_what_it_prints():
+    blocks = list(examples())
+    assert len(blocks) > 5
+    for name, block in blocks:
+        assert expectations(block), f"{name}: an example without a `# -> text` proves nothing"
+
+
 @pytest.mark.early
+async def test_what_a_reader_types_first_prints_what_it_says(tmp_path):
+    name, block = next(examples())
+    await played(name, block, INSTALLED[0], tmp_path)
+
+
+@pytest.mark.early
+@pytest.mark.long
 @pytest.mark.nightly
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("shell", INSTALLED)
@@ -50,10 +64,8 @@ async def test_the_examples_print_what_they_say(shell, tmp_path):
     """All of them in the strictest shell; in the others the first, which a reader types first, and all at night."""
     (tmp_path / "scenarios").symlink_to(ROOT / "scenarios")  # a reader stands in the checkout
     blocks = list(examples())
-    assert len(blocks) > 5
     whole = by_profile(shell == INSTALLED[0], nightly=True)
     for name, block in blocks if whole else blocks[:1]:
-        assert expectations(block), f"{name}: an example without a `# -> text` proves nothing"
         await played(name, block, shell, tmp_path)
 
 

@@ -62,6 +62,8 @@ def test_every_command_is_started_as_a_program_somewhere():
         assert re.search(rf"\b{command}\b", (ROOT / f"tests/e2e/test_{file}.py").read_text()), command
 
 
+@pytest.mark.early
+@pytest.mark.long
 @pytest.mark.nightly
 def test_what_examples_and_stories_leave_out_is_said_to_a_rack(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

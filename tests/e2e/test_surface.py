@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 from support import processes
+from support.command import in_process
 
 from sim_sled.cli.scenario import _counting
 
@@ -69,21 +70,23 @@ def _shell(line, *words, **env):
     ],
 )
 def test_what_cannot_be_written_is_a_sentence_and_exit_2(small, line):
-    if ">" in line:
+    if ">&-" in line:
         done = _shell(line, small, "914e42ed-0e74-4719-90d7-21c1b5c132a2")
     else:
-        words = line.replace("$1", small).split()[1:]
-        done = subprocess.run(
-            processes.forked("sim_sled", *words), check=False, capture_output=True, timeout=WITHIN_S, cwd=REPOSITORY
-        )
+        words, _, device = line.replace("$1", small).partition(" > ")
+        with Path(device or os.devnull).open("wb") as stdout:
+            done = subprocess.run(
+                processes.forked("sim_sled", *words.split()[1:]),
+                check=False, stdout=stdout, stderr=subprocess.PIPE, timeout=WITHIN_S, cwd=REPOSITORY,
+            )  # fmt: skip
     assert done.returncode == 2, done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert b"Exception ignored" not in done.stderr
     assert done.stderr.count(b"sim-sled: ") == 1
 
 
-STARTED = ["--help", "check FILE", "run FILE", "explore FILE --runs 2 --jobs 1", "nosuchcommand", "diagram"]
-"""What is printed by typer, at once, bit by bit, on stderr, and by the other program. The others are forked."""
+STARTED = ["--help", "check FILE", "nosuchcommand", "diagram"]
+"""What is printed by typer, at once, on stderr, and by the other program. The others are forked."""
 
 
 @pytest.mark.parametrize(
@@ -133,17 +136,20 @@ def test_a_closed_stderr_is_told_on_stdout(small, line):
     [
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.long),
     ],
 )
 def test_files_are_utf_8_and_output_is_no_traceback_whatever_the_locale(tmp_path, env):
+    """What is run with a locale is read again with it, and of the others by anybody: they change streams alone."""
     path = tmp_path / "grüße.yaml"
     fault = '{fail: {status: 500, message: "größer 世界"}}'
     rule = f"rules:\n- name: x\n  when: {{request: vmm_register}}\n  do: {fault}\n"
     path.write_text(SMALL + rule, encoding="utf-8")
     trace = tmp_path / "t.trace"
-    done = _shell("sim_sled run $1 --trace $2 && sim_sled replay $2", str(path), str(trace), **env)
+    again = " && sim_sled replay $2" if "LC_ALL" in env else ""
+    done = _shell(f"sim_sled run $1 --trace $2{again}", str(path), str(trace), **env)
     assert done.returncode == 0, done.stderr.decode()
+    assert again or in_process("replay", str(trace))[0] == 0
     assert "größer 世界" in trace.read_text(encoding="utf-8")
 
 
@@ -198,14 +204,14 @@ main()
 much else to do that takes any time."""
 
 
-def _interrupted(arguments, after_s):
-    """Start the command in a group of its own, as a terminal does; Ctrl-C reaches all of the group."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", BEGINS, *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout.readline() == b"begun\n"
-    time.sleep(after_s)  # wherever it is by then: that is the point
+def _started(*command):
+    """In a group of its own, as a terminal does it: Ctrl-C reaches all of the group."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, **pipes)
+
+
+def _interrupted(process):
+    """Exit code, stdout, stderr; and nobody is left."""
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=WITHIN_S)
     deadline = time.monotonic() + WITHIN_S
@@ -215,7 +221,15 @@ def _interrupted(arguments, after_s):
     return process.returncode, out, err.decode()
 
 
-@pytest.mark.parametrize("after_s", [0, 0.3, 1.5])
+def _says_so_and_nothing_else(ended):
+    code, _, err = ended
+    assert code == 130, err
+    lines = [line for line in err.splitlines() if line]
+    assert len(lines) == 1, err
+    assert lines[0].startswith("sim-sled: interrupted")
+
+
+@pytest.mark.parametrize("after_s", [0, *(pytest.param(later_s, marks=pytest.mark.long) for later_s in (0.3, 1.5))])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -227,11 +241,22 @@ def _interrupted(arguments, after_s):
 def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, arguments, after_s):
     path = tmp_path / "long.yaml"
     path.write_text(LONG)
-    code, _, err = _interrupted([arguments[0], str(path), *arguments[1:]], after_s)
-    assert code == 130, err
-    lines = [line for line in err.splitlines() if line]
-    assert len(lines) == 1, err
-    assert lines[0].startswith("sim-sled: interrupted")
+    process = _started(sys.executable, "-c", BEGINS, arguments[0], str(path), *arguments[1:])
+    assert process.stdout.readline() == b"begun\n"
+    time.sleep(after_s)  # wherever it is by then: that is the point
+    _says_so_and_nothing_else(_interrupted(process))
+
+
+def test_ctrl_c_while_others_play_ends_them_without_a_word(tmp_path):
+    path, results = tmp_path / "short.yaml", tmp_path / "results"
+    path.write_text(SMALL)
+    words = ["explore", str(path), "--runs", "1000000", "--jobs", "2", "--results", str(results)]
+    process = _started(*processes.forked("sim_sled", *words))
+    deadline = time.monotonic() + WITHIN_S
+    while not results.exists() or results.read_bytes().count(b"\n") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # a file has no other way to say that it has grown
+    _says_so_and_nothing_else(_interrupted(process))
 
 
 def test_ctrl_c_says_how_far_it_came(capsys):

@@ -35,6 +35,8 @@ class Place:
 
 def place_of(source: str) -> Place | None:
     """What a module's docstring says of its place. None: nothing. Raises ValueError for what cannot be read."""
+    if not _START.search(source):
+        return None  # most modules, without a look at what else they say
     doc = ast.get_docstring(ast.parse(source), clean=False)
     if doc is None or not (start := _START.search(source, 0, source.find(doc) + len(doc))):
         return None

@@ -17,6 +17,7 @@ import attrs
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support.profile import by_profile
 from support.rack.driving import registration
 from support.rack.estate import POOLS, SECOND, SLED, EstateDriver, Fixed, an_id, config, dataset, disk, zone
 
@@ -492,7 +493,7 @@ class EstateMachine(RuleBasedStateMachine):
 TestEstate = EstateMachine.TestCase
 TestEstate.settings = settings(
     settings.default,
-    max_examples=settings.default.max_examples,
+    max_examples=by_profile(20, nightly=settings.default.max_examples),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

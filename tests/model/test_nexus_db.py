@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.nexus.stored import end_of, stored, until
 from support.nexus.world import sled_id, sled_info
+from support.profile import by_profile
 
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.contract import AttachIp, CreateInstance, DetachIp, IpKind, Migrate, RunTask, SledPosted, Task
@@ -144,7 +145,8 @@ def play(folder, mode, run, ends, dies_after=()):
     ends=st.tuples(ENDS, ENDS),
     moments=st.lists(st.floats(0, 1), min_size=1, max_size=3),
 )
-@settings(max_examples=60, deadline=None)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(30, nightly=500), deadline=None)
 def test_whenever_nexus_dies_the_end_is_that_of_the_undisturbed_run(mode, run, ends, moments):
     with tempfile.TemporaryDirectory() as folder:
         end, writes = play(folder, mode, run, ends)

@@ -3,7 +3,9 @@
 """
 
 import attrs
+import pytest
 from hypothesis import Phase, assume, given, note, settings
+from support.profile import by_profile
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
 from sim_sled.language.actions import SetState
@@ -22,7 +24,8 @@ INVARIANTS = ("gen_monotonic", "nexus_properties", "time_ordered", "capacity")
 """Of every scenario. The others may be broken by what a scenario does on purpose (a Nexus that answers 404)."""
 
 
-@settings(max_examples=60, deadline=None, phases=PHASES)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(30, nightly=500), deadline=None, phases=PHASES)
 @given(scenarios())
 def test_no_valid_scenario_breaks_the_model(scenario):
     note(print_scenario(scenario))
@@ -34,14 +37,16 @@ def test_no_valid_scenario_breaks_the_model(scenario):
     assert all(f.key != "bounds" for f in result.failures), result.failures
 
 
-@settings(max_examples=25, deadline=None, phases=PHASES)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(10, nightly=200), deadline=None, phases=PHASES)
 @given(scenarios())
 def test_a_run_is_the_same_twice(scenario):
     first, second = play(scenario, 3, HOW), play(scenario, 3, HOW)
     assert first.trace().text() == second.trace().text()
 
 
-@settings(max_examples=25, deadline=None, phases=PHASES)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(10, nightly=200), deadline=None, phases=PHASES)
 @given(scenarios())
 def test_check_and_run_agree_on_what_is_valid(tmp_path_factory, scenario):
     path = tmp_path_factory.mktemp("generated") / "x.yaml"

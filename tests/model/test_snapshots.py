@@ -5,6 +5,7 @@ The closed world has everything in it that lives by a clock: sleds, Propolis, re
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import attrs
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 from support.rows import in_one_test
 
 from nexus_client.dropshot.text import U64, Scalar
@@ -20,23 +22,26 @@ from sim_sled.language.check import load_scenarios
 from sim_sled.play.virtual import World
 
 
+@cache
+def scenario_of(path):
+    [loaded, *_], problems = load_scenarios([str(path)])
+    assert loaded.scenario is not None, problems.text()
+    return loaded.scenario
+
+
 def _has_tasks(path):
     """Whether its load does what Nexus does beside VMMs: a task under way is a generator, which no file holds."""
-    [loaded, *_], _ = load_scenarios([str(path)])
-    return any(entry.task is not None for entry in loaded.scenario.load)
+    return any(entry.task is not None for entry in scenario_of(path).load)
 
 
 SCENARIOS = sorted(Path("scenarios").glob("*.yaml"))
-WITHOUT_TASKS = [path for path in SCENARIOS if not _has_tasks(path)]
 STEPS = 400
 """Played on after the snapshot."""
 
 
 def lives(path, seed, at):
     """A life up to its step `at`, and the same one out of a file."""
-    [loaded, *_], problems = load_scenarios([str(path)])
-    assert loaded.scenario is not None, problems.text()
-    world = World(loaded.scenario, seed)
+    world = World(scenario_of(path), seed)
     world.begin()
     for _ in range(at):
         world.step()
@@ -47,9 +52,13 @@ def through_a_file(value, anchors=None):
     return unpack(json.loads(json.dumps(pack(value, anchors or {}))), anchors or {})
 
 
-@settings(max_examples=25)
-@given(path=st.sampled_from(WITHOUT_TASKS), seed=st.integers(0, 10), at=st.integers(0, 1_500))
-@pytest.mark.early
+@pytest.mark.nightly
+@settings(max_examples=by_profile(15, nightly=200))
+@given(
+    path=st.sampled_from(SCENARIOS).filter(lambda path: not _has_tasks(path)),
+    seed=st.integers(0, 10),
+    at=st.integers(0, 1_500),
+)
 def test_restored_at_any_moment_a_life_goes_on_as_if_undisturbed(path, seed, at):
     undisturbed, restored = lives(path, seed, at)
     for _ in range(STEPS):

@@ -107,14 +107,13 @@ def test_it_is_the_same_when_the_target_is_lost_between_the_two_completions():
 
 
 @pytest.mark.nightly
-@pytest.mark.early
 def test_the_churn_is_quiet_with_nothing_wrong():
-    explored = explore(Job("storm.yaml", storm(), How()), OneByOne(0), by_profile(2, nightly=20))
+    explored = explore(Job("storm.yaml", storm(), How()), OneByOne(0), by_profile(1, nightly=20))
     assert [group.text for group in explored.groups.values()] == []
 
 
 @pytest.mark.parametrize("prey", PREY, ids=[prey.name for prey in PREY])
-@pytest.mark.early
+@pytest.mark.long
 def test_explore_finds_it_in_a_general_churn(prey):
     assert prey.pinned < SEEDS_MAX
     assert found(prey, prey.pinned, 1) == prey.pinned
@@ -122,7 +121,7 @@ def test_explore_finds_it_in_a_general_churn(prey):
 
 @pytest.mark.parametrize("prey", REDUCED, ids=[prey.name for prey in REDUCED])
 @pytest.mark.nightly
-@pytest.mark.early
+@pytest.mark.long
 def test_shrink_makes_it_small(prey):
     small = reduced(prey, prey.pinned)
     assert small.scenario.fleet.sleds <= SLEDS_MAX

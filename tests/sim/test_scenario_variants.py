@@ -6,6 +6,7 @@ Nexus.
 
 from pathlib import Path
 
+import pytest
 from support.rows import in_one_test
 
 from nexus_client.stub.variants import VARIANTS
@@ -61,6 +62,7 @@ def test_what_shrink_left_still_fails_and_only_with_the_wrong_nexus(variant):
     assert play(scenario, scenario.seed).failures == ()
 
 
+@pytest.mark.long
 def test_a_run_is_found_and_reduced_live(tmp_path):
     path = str(LIBRARY / "race-404.yaml")
     explored, outcome = explore_file(path, ExploreOptions(runs=200, variant="restarts-stopped"))

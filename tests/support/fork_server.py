@@ -7,6 +7,9 @@ not of this process, which needs two forks: the first one's end leaves the secon
 such (`PR_SET_CHILD_SUBREAPER`), and that is who asks, for as long as it takes.
 
 What a program cannot be told any more is what Python reads when it starts: `processes.forked` refuses that.
+
+A program that starts others of ours (`STARTS`) is given such a process of its own, a child that it does not know of:
+what it starts is its child, and forked too.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn, TextIO
+from typing import Any, Final, NamedTuple, NoReturn, TextIO
 
 IMPORTED: Final = (
     "propolis_stub.commands",
@@ -42,6 +45,8 @@ IMPORTED: Final = (
     "pytest",
 )
 """What programs begin with, and, through these, all that they are made of. No `__main__`: that is run."""
+STARTS: Final = "--detach"
+"""The word of a program that starts another. Workers it does not say: uvloop starts them, and by itself."""
 REQUEST_BYTES_MAX: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _STREAMS: Final = 3  # of the standard
@@ -49,9 +54,16 @@ _OWN_SIGNALS: Final = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 """Of which the interpreter takes care, whatever was inherited."""
 
 
-def asked_for(channel: socket.socket) -> tuple[str, list[str]]:
-    """A program and its words. Returns once per request, in a process that is to run it, and else not at all: this
-    process ends when nobody can ask any more.
+class Own(NamedTuple):
+    """A process that a program forks others from, and how it is asked."""
+
+    pid: int
+    channel: socket.socket
+
+
+def asked_for(channel: socket.socket) -> tuple[str, list[str], Own | None]:
+    """A program, its words, and what it forks others from. Returns once per request, in a process that is to run it,
+    and else not at all: this process ends when nobody can ask any more.
     """
     while True:
         request, streams, _, _ = socket.recv_fds(channel, REQUEST_BYTES_MAX, _STREAMS)
@@ -65,15 +77,29 @@ def asked_for(channel: socket.socket) -> tuple[str, list[str]]:
             os.close(goes)
             os.read(waits, 1)  # ends when the other end is closed: the first one is gone, and whoever asked is parent
             asked = pickle.loads(request)
+            own = None
+            if STARTS in asked["words"]:
+                ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                pid = os.fork()
+                if not pid:
+                    os.dup2(0, 2)  # who reads what pytest says would wait for a rack that is left running
+                    for each in (waits, ours.detach(), channel.detach(), *streams):
+                        os.close(each)
+                    channel = its
+                    continue
+                its.close()
+                own = Own(pid, ours)
             try:
-                _become(streams, **asked)
+                _become(streams, own=own, **asked)
             except Exception as error:  # noqa: BLE001 - whatever it is: else who asks would wait for ever
                 channel.send(pickle.dumps((os.getpid(), error)))
                 os._exit(0)
             channel.send(pickle.dumps((os.getpid(), None)))
             channel.detach()
-            os.closerange(_STREAMS, os.sysconf("SC_OPEN_MAX"))
-            return asked["program"], asked["words"]
+            kept = own.channel.fileno() if own else _STREAMS
+            os.closerange(_STREAMS, kept)
+            os.closerange(kept + (own is not None), os.sysconf("SC_OPEN_MAX"))
+            return asked["program"], asked["words"], own
         os.waitpid(first, 0)
         for each in (waits, goes, *streams):
             os.close(each)
@@ -87,10 +113,17 @@ def _become(
     env: dict[str, str],
     session: bool,
     inherited: dict[str, Any],
+    mortal: bool,
+    own: Own | None,
     **_: Any,
 ) -> None:
     """All that a new program finds, and this process has otherwise. Raises what whoever asked is to get."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if own is not None:
+        from processes import fork_from
+
+        fork_from(own.channel)
+    if mortal:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)  # it is gone already
     os.chdir(cwd)
@@ -159,7 +192,7 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()  # else the first collection of each program would make a copy of all that it shares with this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a pytest reaches this process, too
-    what, words = asked_for(socket.socket(fileno=int(sys.argv[1])))
+    what, words, own = asked_for(socket.socket(fileno=int(sys.argv[1])))
     sys.modules.pop(what, None)  # a module that is a program, too, is run as `__main__`
     sys.argv = ["-m", *words]
     sys.orig_argv = [sys.executable, "-m", what, *words]
@@ -168,4 +201,7 @@ if __name__ == "__main__":
         code: Any = 0
     except SystemExit as end:
         code = end.code
+    if own is not None:
+        own.channel.close()
+        os.waitpid(own.pid, 0)
     _end(code)

@@ -133,31 +133,22 @@ subprocess.Popen = _Popen  # where `subprocess.run` and asyncio look for it
 
 
 class _Server:
-    """The process that is forked. It ends when its socket closes, which is when this one ends, whatever ends it."""
+    """The process that is forked. It ends when its socket closes, which is when this one ends, whatever ends it.
+    `mortal`: so do those that it forks.
+    """
 
-    def __init__(self) -> None:
-        self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    def __init__(self, channel: socket.socket, *, mortal: bool) -> None:
+        self._channel, self._mortal = channel, mortal
         self._one_at_a_time = threading.Lock()
         self._environment = _at_start(os.environ)
-        command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(its.fileno())]
-        # what it found by PYTHONPATH, it could not tell from what each program is to find
-        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        with its:
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[its.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                cwd=ROOT,
-                env=env,
-            )
-        atexit.register(self._end)
 
     def fork(self, streams: list[int], env: dict[str, str], **asked: Any) -> int:
         """The id of a new child of this process. Raises what `subprocess.Popen` does."""
         if _at_start(env) != self._environment:
             raise ValueError(f"what is forked cannot be told {AT_START}...: start the program")
-        request = pickle.dumps({**asked, "env": env, "parent": os.getpid(), "inherited": _inherited()})
+        request = pickle.dumps(
+            {**asked, "env": env, "parent": os.getpid(), "mortal": self._mortal, "inherited": _inherited()}
+        )
         with self._one_at_a_time, _mother_of_orphans():
             socket.send_fds(self._channel, [request], streams)
             answer = self._channel.recv(10_000)
@@ -169,14 +160,38 @@ class _Server:
             raise error
         return pid
 
-    def _end(self) -> None:
-        self._channel.close()
-        self._process.wait()
+
+@cache
+def _pytests_own() -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """The one of pytest's own process, and how it is asked."""
+    channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    command = [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(its.fileno())]
+    # what it found by PYTHONPATH, it could not tell from what each program is to find
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with its:
+        process = subprocess.Popen(
+            command, pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=ROOT, env=env
+        )
+
+    def end() -> None:
+        channel.close()
+        process.wait()
+
+    atexit.register(end)
+    return process, channel
 
 
 @cache
 def _server() -> _Server:
-    return _Server()
+    return _Server(_pytests_own()[1], mortal=True)
+
+
+def fork_from(channel: socket.socket) -> None:
+    """In a forked program: what it starts is forked too, and outlives it, as that of a real one."""
+    global _server  # noqa: PLW0603 - as it was made in this process
+    server = _Server(channel, mortal=False)
+    _server = lambda: server  # noqa: E731
+    sys.executable = interpreter()
 
 
 def _at_start(env: Any) -> dict[str, str]:

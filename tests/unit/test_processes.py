@@ -21,7 +21,7 @@ from support import processes
 async def main():
     child = await processes.start(*eval(sys.argv[1]))
     await child.stdout.readline()
-    server = [processes._server()._process.pid] if "forked" in sys.argv[1] else []
+    server = [processes._pytests_own()[0].pid] if "forked" in sys.argv[1] else []
     print(child.pid, *server, flush=True)
     await asyncio.sleep(3600)
 
@@ -216,3 +216,35 @@ def test_what_a_program_has_left_to_itself_is_no_child_of_pytest(tmp_path):
         assert process.wait(60) == 0
         parent = int(Path(f"/proc/{left}/stat").read_text().rpartition(")")[2].split()[1])
         assert parent != os.getpid()
+
+
+STARTER = """
+import subprocess
+if sys.argv[1:] == ["started"]:
+    print(os.getppid(), "sim_sled.daemon.serve" in sys.modules)
+    sys.exit(7)
+started = subprocess.Popen([sys.executable, "-m", "told", "started"])
+assert started.wait(60) == 7
+print(os.getpid())
+"""
+
+
+def test_what_a_forked_program_starts_is_its_child_and_forked_too(both):
+    for done, forked in zip(
+        both(STARTER, "--detach"), (processes.interpreter() is not sys.executable, False), strict=True
+    ):
+        (parent, imported), (starter,) = (line.split() for line in done.stdout.splitlines())
+        assert (parent, imported) == (starter, str(forked)), done.stderr
+
+
+@forks
+def test_what_a_forked_program_has_left_running_outlives_it(tmp_path):
+    text = "import os, subprocess, sys\nif sys.argv[1:]: subprocess.Popen([sys.executable, '-m', 'told'])\nelse: "
+    (tmp_path / "told.py").write_text(f"{text}print(os.getpid(), flush=True); os.read(0, 1); print('ends')")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(processes.forked("told", "--detach"), cwd=tmp_path, **pipes) as process:
+        left = int(process.stdout.readline())
+        assert process.wait(60) == 0
+        assert is_running(left)
+        process.stdin.close()
+        assert process.stdout.read() == "ends\n"

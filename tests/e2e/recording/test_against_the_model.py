@@ -17,10 +17,10 @@ from sim_sled.recording.open_loop import open_loop
 from sim_sled.recording.replaying import replay
 
 
-def test_the_open_loop_can_begin_at_every_checkpoint_of_a_rack_under_load(with_checkpoints, tmp_path):
+def test_the_open_loop_can_begin_at_a_checkpoint_of_a_rack_under_load(with_checkpoints, tmp_path):
     whole = open_loop(with_checkpoints.lines)
     assert whole.departures == []
-    for number in parts_with_a_checkpoint(with_checkpoints):
+    for number in parts_with_a_checkpoint(with_checkpoints)[-2:]:  # from all: tests/e2e/recording/test_replays.py
         found = open_loop(from_part(with_checkpoints, number, tmp_path / "rest").lines, resume)
         assert found.departures == []
         assert 0 < found.inputs < whole.inputs

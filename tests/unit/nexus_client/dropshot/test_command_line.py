@@ -101,13 +101,46 @@ def test_what_is_no_uuid_is_named(said):
         (["--share", "soon"], "'soon' is not a number; write 30, 30s or 2m"),
         (["--share", "inf"], "'inf' is not a number; write 30, 30s or 2m"),
         (["--mass", "1s"], "'1s' is not a number"),
-        (["--colour", "green"], "'green' is not one of 'red', 'blue'."),
+        (["--colour", "green"], "'green' is not one of 'red', 'blue'"),
     ],
 )
 def test_a_value_that_is_wrong_is_told_in_plain_words(said, why):
     done = CliRunner().invoke(app, said)
     assert done.exit_code == 2
-    assert done.output.splitlines()[-1] == f"Error: Invalid value for '{said[0]}': {why}"
+    assert done.output == f"command: invalid value for '{said[0]}': {why}\n  help: command --help\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong", "of"),
+    [
+        (["ome"], "no such command 'ome' (did you mean 'one'?)", ""),
+        (["--quick"], "no such option: --quick", ""),
+        (["group", "four"], "no such command 'four'", " group"),
+        (["group", "three", "--wrod", "x"], "no such option: --wrod (did you mean '--word'?)", " group three"),
+        (["two", "x"], "unexpected 'x'", " two"),
+        (["two", "--word"], "option '--word' requires an argument", " two"),
+        (["needy"], "missing argument 'WORD'", " needy"),
+        (["needy", "bad"], "invalid value: bad", " needy"),
+    ],
+)
+def test_whatever_is_typed_wrong_is_told_in_one_shape(said, wrong, of, program):
+    program, _ = program
+
+    @program.command()
+    def needy(word: Annotated[str, typer.Argument()]) -> None:
+        raise typer.BadParameter(word)
+
+    done = CliRunner().invoke(program, said, prog_name="program")
+    assert done.output == f"program: {wrong}\n  help: program{of} --help\n"
+    assert done.exit_code == 2
+
+
+def test_who_types_nothing_is_shown_what_there_is(program):
+    done = CliRunner().invoke(program[0], ["group"], prog_name="program")
+    assert (done.exit_code, done.stdout, done.stderr.partition("\n")[0]) == (
+        2, "", "Usage: program group [OPTIONS] COMMAND [ARGS]..."
+    )  # fmt: skip
+    assert "three" in done.stderr
 
 
 @pytest.mark.parametrize(

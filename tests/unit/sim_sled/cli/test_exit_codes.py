@@ -126,7 +126,7 @@ def test_where_sleds_listen_is_an_address_before_anything_starts(written, more, 
     monkeypatch.chdir(tmp_path)
     result = sim_sled("up", "--listen", written, *more)
     assert result.exit_code == 2
-    assert "Invalid value for '--listen'" in result.stderr
+    assert "invalid value for '--listen'" in result.stderr
     assert not list(tmp_path.iterdir())
 
 

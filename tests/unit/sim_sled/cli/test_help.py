@@ -38,6 +38,7 @@ def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
     assert "…" not in result.output
     assert not re.search(r"[{}]|\[\[", result.output.partition("\n")[0]), "as a person writes a usage line"
     assert [line for line in result.output.splitlines() if len(line) > 80] == []
+    assert [line for line in result.output.splitlines() if re.search(r"\w-$", line)] == [], "a word is broken"
     usage, _, arguments = result.output.partition("\nArguments:\n")
     arguments = arguments.partition("\nOptions:\n")[0]
     assert set(re.findall(r"^  (\S+)", arguments, re.MULTILINE)) <= set(re.findall(r"[^][\s]+", usage)), (
@@ -220,4 +221,4 @@ def test_no_option_that_is_seconds_is_endless(words, value):
     for option in options:
         result = run("sim-sled", *words, option, value)
         assert (result.exit_code, result.exception.__class__) == (2, SystemExit), option
-        assert f"Invalid value for '{option}'" in result.stderr
+        assert f"invalid value for '{option}'" in result.stderr

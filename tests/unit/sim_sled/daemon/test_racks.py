@@ -60,3 +60,7 @@ def test_the_port_file_of_the_largest_fleet_is_read_again(tmp_path):
     with racks.claimed(name) as published:
         published.write_bytes(file.read_bytes())
         assert len(racks.find(name)[1]["sleds"]) == FLEET_MAX
+
+
+def test_a_rack_to_which_nobody_gave_a_name_is_the_rack():
+    assert (racks.called("rack"), racks.called("demo")) == ("the rack", "rack demo")

@@ -293,3 +293,7 @@ def test_a_replay_that_goes_another_way_is_found_by_verify(tmp_path, monkeypatch
     done = CliRunner().invoke(app, ["import", path, "--verify"])
     assert done.exit_code == 1
     assert "the replay differs: web-1" in done.stderr
+    told = json.loads(CliRunner().invoke(app, ["import", path, "--verify", "--json"]).stdout)
+    assert told["summary"][0] == done.stderr.splitlines()[0]
+    assert [each.partition(",")[0] for each in told["differences"]] == ["web-1"]
+    assert (told["verified"], told["file"], told["scenario"]) == (False, None, done.stdout)

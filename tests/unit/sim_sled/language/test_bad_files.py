@@ -5,6 +5,7 @@ Each code has `tests/bad/<code>.yaml` and the expected text beside it; `SIM_SLED
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,15 +81,40 @@ def test_check_as_json_holds_the_same_findings(monkeypatch):
 _KEY = re.compile(r"^(?P<before>\s*(?:- )?(?:\{)?)(?P<key>\w+)(?P<rest>:.*)$")
 
 
-@pytest.mark.parametrize("file", sorted((BAD.parents[1] / "scenarios").glob("*.yaml")), ids=lambda file: file.stem)
-def test_a_typo_in_any_key_and_a_name_that_is_none_have_a_place(file):
-    # a rule whose name is broken is still looked for by what refers to it
-    lines = file.read_text(encoding="utf-8").split("\n")
+def keys_of(lines):
+    """(number of the line, its parts, the names of the key and of all that it stands below)."""
+    above = []
     for at, line in enumerate(lines):
         found = _KEY.match(line)
-        if found is None:
-            continue
+        if found is not None:
+            above = [(indent, key) for indent, key in above if indent < len(found["before"])]
+            above.append((len(found["before"]), found["key"]))
+            yield at, found, tuple(key for _, key in above)
+
+
+LIBRARY = sorted((BAD.parents[1] / "scenarios").glob("*.yaml"))
+
+
+@cache
+def first_of_each_key():
+    """Of each key of the library, wherever it stands, the first line that has it: (file, number of the line)."""
+    return {key: (file, at) for file in reversed(LIBRARY) for at, _, key in reversed([*keys_of(lines_of(file))])}
+
+
+def lines_of(file):
+    return file.read_text(encoding="utf-8").split("\n")
+
+
+@pytest.mark.parametrize("file", LIBRARY, ids=lambda file: file.stem)
+def test_a_typo_in_any_key_and_a_name_that_is_none_have_a_place(file):
+    # a rule whose name is broken is still looked for by what refers to it
+    lines = lines_of(file)
+    text = "\n".join(lines)
+    for at, found, path in keys_of(lines):
         before, key, rest = found["before"], found["key"], found["rest"]
+        is_referred_to = key == "name" and len(re.findall(rf"\b{re.escape(rest[1:].strip(' }'))}\b", text)) > 1
+        if not is_referred_to and first_of_each_key()[path] != (file, at):
+            continue
         broken = [f"{before}{key[:-1]}zz{rest}"]
         broken += [f"{before}name: {value}" for value in ("null", "[]", "''")] if key == "name" else []
         for each in broken:

@@ -3,16 +3,17 @@
 import fcntl
 import os
 import sys
+from functools import partial
 
+import attrs
 import pytest
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files, unwritable
 from sim_sled.cli.scenario_texts import check_files
 from sim_sled.cli.traces import replay_file
 from sim_sled.daemon import hardware_file
-from sim_sled.language import files
+from sim_sled.language import files, load
 from sim_sled.language.check import parse_scenario
-from sim_sled.language.load import REPLACED_MAX
 
 SECRET = "root:$6$do-not-print-me:19000"
 SCENARIO = "version: 1\nlatency: {{starting -> running: file({})}}\n"
@@ -158,10 +159,14 @@ def bomb(lines, size=900):
     return f"version: 1\nvars: {{v: {'x' * size}}}\nrules:\n{notes}"
 
 
-def test_variables_cannot_make_more_than_a_file_may_hold():
-    fits, problems = parse_scenario(bomb(REPLACED_MAX // 900))
+def test_variables_cannot_make_more_than_a_file_may_hold(monkeypatch):
+    assert attrs.fields(load._Budget).replaced.default == load.SIZE_MAX
+    # a hundredth of it: the whole takes seconds to read
+    most = load.SIZE_MAX // 100
+    monkeypatch.setattr(load, "_Budget", partial(load._Budget, replaced=most))
+    fits, problems = parse_scenario(bomb(most // 900))
     assert fits is not None, problems.text()
-    made, problems = parse_scenario(bomb(REPLACED_MAX // 900 + 1))
+    made, problems = parse_scenario(bomb(most // 900 + 1))
     assert made is None
     assert problems.text().count("E109") == 1
 
@@ -189,8 +194,10 @@ def test_wherever_they_stand(text):
     assert sys.getsizeof(problems.text()) < 2_000_000
 
 
-def test_includes_share_one_measure(home):
-    rules = "".join(f"- {{name: r%d-{i}, when: {{state: running}}, do: {{note: x}}}}\n" for i in range(9_000))
+def test_includes_share_one_measure(home, monkeypatch):
+    assert attrs.fields(load._Budget).nodes.default == load.NODES_MAX
+    monkeypatch.setattr(load, "_Budget", partial(load._Budget, nodes=load.NODES_MAX // 100))
+    rules = "".join(f"- {{name: r%d-{i}, when: {{state: running}}, do: {{note: x}}}}\n" for i in range(90))
     for n in range(6):
         (home / "mine" / f"p{n}.yaml").write_text("version: 1\nrules:\n" + rules.replace("%d", str(n)))
     told, code = check(home, f"version: 1\ninclude: [{', '.join(f'p{n}.yaml' for n in range(6))}]\n")
