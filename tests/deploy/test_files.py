@@ -20,7 +20,7 @@ from support.deploying import ROOT, ended, line_with, started
 
 PROGRAM = [sys.executable, "-m", "sim_sled"]
 FORKED = processes.forked("sim_sled")
-"""What is tested of most commands is their words. Those of the action and of the unit start."""
+"""What is tested of most commands is their words. Those of the action and of the service manager start."""
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 MANIFESTS = [
     document
@@ -239,7 +239,7 @@ def test_the_unit_s_command_runs(environ, tmp_path):
     [exec_] = unit_words("ExecStart")
     [args] = [value.removeprefix("ARGS=") for value in unit_words("Environment") if value.startswith("ARGS=")]
     words = exec_.replace("%i", "rack").replace("$ARGS", args).split()[1:]
-    heard, said = notified([*PROGRAM, *words], "is ready", environ, tmp_path)
+    heard, said = notified([*FORKED, *words], "is ready", environ, tmp_path)
     assert heard == ["READY=1", "STOPPING=1"]
     assert "sled-4" in said
 
@@ -267,9 +267,9 @@ def notified(words, text, environ, tmp_path):
 
 def test_every_program_tells_its_service_manager(environ, tmp_path):
     for words in (
-        [*FORKED, "nexus", "[::1]:0"],
-        [*FORKED, "serve", "914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:9", "--shutdown-wait", "0"],
-        processes.forked("propolis_stub", "serve", "[::1]:0"),
+        [*PROGRAM, "nexus", "[::1]:0"],
+        [*PROGRAM, "serve", "914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:9", "--shutdown-wait", "0"],
+        [sys.executable, "-m", "propolis_stub", "serve", "[::1]:0"],
     ):
         heard, _ = notified(words, "", environ, tmp_path)
         assert heard == ["READY=1", "STOPPING=1"], words

@@ -48,7 +48,7 @@ def test_a_row_with_other_keys_is_refused(tmp_path) -> None:  # type: ignore[no-
     [
         ("def test_it():\n    assert thing.double(2) == 4\n", player.Fate.KILLED),
         ("def test_it():\n    assert thing.double(0) == 0\n", player.Fate.SURVIVED),
-        ("import nothing_of_this_name\n", player.Fate.UNFIT),
+        pytest.param("import nothing_of_this_name\n", player.Fate.UNFIT, marks=pytest.mark.long),
         pytest.param("", player.Fate.UNFIT, marks=pytest.mark.long),
     ],
 )
