@@ -43,10 +43,10 @@ def campaign(path, runs, *, resume=False, first=0, stop_after=None, variant=None
         sheet.close()
 
 
-@pytest.fixture
-def whole(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
     """The file of ten runs that nobody interrupted."""
-    path = tmp_path / "whole"
+    path = tmp_path_factory.mktemp("whole") / "whole"
     campaign(path, 10)
     return path.read_bytes()
 

@@ -46,7 +46,8 @@ def again(pytester, *options):
 def test_the_examples_pass_under_xdist(pytester):
     """Once here; `make examples` runs them fifty times."""
     pytester.makeini(INI)
-    done = pytester.runpytest_subprocess("-n", "2", *OTHERS, str(ROOT / "examples/pytest"))
+    options = (*NAMED, "-p", "xdist.plugin", "-n", "2")
+    done = pytester.run(*processes.forked("pytest", *options, str(ROOT / "examples/pytest")))
     assert done.ret == 0, done.stdout.str()
 
 
