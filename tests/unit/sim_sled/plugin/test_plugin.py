@@ -71,7 +71,7 @@ def test_a_coroutine_is_run_in_a_project_that_has_configured_nothing(pytester):
             pass
         """
     )
-    done = pytester.runpytest_subprocess(*OTHERS)
+    done = pytester.run(*processes.forked("pytest", *OTHERS))  # which finds plugins by itself, in its own order
     done.assert_outcomes(passed=3, failed=1)
     said = done.stdout.str()
     assert "::test_that_is_nothing_of_ours" in said
