@@ -13,7 +13,8 @@ This is the real sled's sequence. The original simulator POSTs generation 1 for 
 an id that Nexus knows, and it takes a 4xx for a slow Nexus (SA 6 #34).
 
 With `recheck_us` the sled looks now and then whether Nexus still knows it, by the same GET. The real sled does not:
-its Nexus has a database. One without comes back empty, and would place nothing on this sled ever again.
+its Nexus has a database. One without comes back empty, and would place nothing on this sled ever again. A look that
+fails is repeated soon, then at the pace of looks: ten thousand sleds do nothing else while Nexus is away.
 
 Pace: the first call is immediate and a POST follows its GET at once. After a transient failure the next GET
 waits by `RETRY`: it starts like the aggressive policy, so that a Nexus which comes up is found quickly, and its
@@ -38,6 +39,8 @@ from nexus_client.outbox import Delivered, Permanent, Tick, Transient
 from nexus_client.types import GENERATION_MAX, SledAgentInfo
 
 RETRY: Final = Policy(100_000, 120, 2_000_000)
+LOOK_AGAIN: Final = Policy(100_000, 200, 60_000_000)
+"""After a look that failed; never later than the next look would have been."""
 FIRST_GENERATION: Final = 1
 
 
@@ -260,7 +263,10 @@ class Registration:
         self.phase = Phase.WAITING
         self.why = why
         number = draw(self.seed, "registration", self.sled_id, self._attempt)
-        self._due_us = now_us + delay_us(self.retry, self._attempt, number)
+        if self._looking and self.recheck_us is not None:
+            self._due_us = now_us + min(delay_us(LOOK_AGAIN, self._attempt, number), self.recheck_us)
+        else:
+            self._due_us = now_us + delay_us(self.retry, self._attempt, number)
         self._attempt += 1
         return []
 

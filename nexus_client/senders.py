@@ -83,8 +83,8 @@ class Senders(Generic[S]):
     `send`, unless `stop` came first. What it raises goes to the loop's exception handler.
 
     First come, first served within a lane. Bounded by the outbox: it has at most one `Send` per VMM out.
-    `on_outage(True)` tells that the breaker has opened, `on_outage(False)` that it has closed. `breaker` False:
-    every send is tried, for those who count attempts.
+    `on_outage(True)` tells that the breaker has opened, `on_outage(False)` that it has closed. While `breaker` is
+    False every send is tried, for those who count attempts.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Senders(Generic[S]):
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         # the breaker
-        self._breaker = breaker
+        self.breaker = breaker
         self._open = False
         self._refused = 0  # in this period
         self._period_began = 0.0
@@ -138,7 +138,7 @@ class Senders(Generic[S]):
 
     def send(self, send: S) -> None:
         """Take one. Needs a running loop."""
-        if self._open and not self._probes():
+        if self.breaker and self._open and not self._probes():
             if not self._held:
                 asyncio.get_running_loop().call_soon(self._tell_held)
             self._held.append(send)
@@ -267,7 +267,7 @@ class Senders(Generic[S]):
             self._period_began = now
             self._refused = 0
         self._refused += 1
-        if self._breaker and self._refused >= OPENS_AFTER:
+        if self.breaker and self._refused >= OPENS_AFTER:
             self._open = True
             self._probe_at = now + PROBE_S
             self._on_outage(True)

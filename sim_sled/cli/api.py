@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from enum import Enum
+from shutil import get_terminal_size
 from typing import Annotated, Any
 
 import typer
@@ -59,6 +60,7 @@ def _level(version: str) -> int:
 
 
 def _coverage(version: str, *, as_json: bool) -> None:
+    from sim_sled.cli.control_client import show, table
     from sim_sled.http.coverage import How, rows
 
     found = rows()
@@ -80,14 +82,25 @@ def _coverage(version: str, *, as_json: bool) -> None:
         ]
         typer.echo(json.dumps(told, indent=2))
         return
-    for row in found:
-        versions = f"{row.since}-{row.until}"
-        typer.echo(f"{row.operation:46} {versions:6} {row.how.value:9} {row.section:7} {row.method} {row.path}")
+    names = ["operation", "versions", "how", "spec", "request"]
+    cells = [
+        [row.operation, f"{row.since}-{row.until}", row.how.value, row.section, f"{row.method} {row.path}"]
+        for row in found
+    ]
+    if sys.stdout.isatty():
+        names, *cells = fitting([names, *cells], get_terminal_size().columns)
+    show(names, cells, table(names))
     operations = len({(row.operation, row.method, row.path) for row in found})
     counts = ", ".join(f"{sum(row.how is how for row in found)} {how.value}" for how in How)
     # some are served one way in old versions and another way since, with a row for each
     in_rows = "" if operations == len(found) else f" in {len(found)} rows"
-    typer.echo(f"{operations} operations{in_rows}: {counts}")
+    typer.echo(f"{operations} operations{in_rows}: {counts}", err=not sys.stdout.isatty())  # no row of the table
+
+
+def fitting(lines: list[list[str]], width: int) -> list[list[str]]:
+    """Without the request where a terminal has no room for it: the operation says what it is."""
+    wide = sum(max(map(len, column)) + 2 for column in zip(*lines, strict=True))
+    return lines if wide <= width else [line[:-1] for line in lines]
 
 
 def _validate(operation: str, version: str, part: Part | None, *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from rich.live import Live
 from rich.table import Column, Table
 
 from nexus_client.dropshot import foreign
+from nexus_client.dropshot.telling import fitted
 from nexus_client.dropshot.text import shown
 from sim_sled.machine import NO_IPV6, has_ipv6
 
@@ -349,7 +350,7 @@ What to do next:
   sim-sled up                  a rack of your own, with a page for the browser
   sim-sled ps, why NAME        what goes on, and why
   sim-sled scenario list       incidents to play: sim-sled run stuck-stop
-  sim-sled up --nexus ADDR     beside your own Nexus (sim-sled docs beside-nexus)
+  sim-sled up --nexus ADDR     beside your Nexus (sim-sled docs beside-nexus)
   sim-sled docs                everything else, page by page
 """
 
@@ -386,7 +387,8 @@ async def summary(tour: Tour) -> None:
     for name in _WISHES:
         known = await tour.ask("nexus", "GET", f"/v1/instances/{name}")
         states = [line["text"] for line in known["timeline"] if line["what"] == "public"]
-        console.print(f"{name:6} {' > '.join(states)}", highlight=False)
+        through = fitted(f"{name:6} {' > '.join(states)}\n")
+        console.print(through, end="", highlight=False, soft_wrap=True)
     for sled in tour.sled_ids:
         counts = _counts(await tour.ask(sled, "GET", "/metrics"))
         console.print(

@@ -400,10 +400,18 @@ class Control:
             there = f"; there are: {', '.join(known)}" if known else ""
             raise Refused(404, f"no rule is called {name!r}{hint(name, known) or there}")
         if not self.daemon.release(name):
-            stalled = [who.hostname for who in self.daemon.engine.stalled(name, self.daemon.clock.now_us())]
-            waits = f" that can be let go: a request or a fault ends the stall of {', '.join(stalled)}"
-            raise Refused(404, f"rule {name} holds nothing{waits if stalled else ''}")
+            raise Refused(404, f"rule {name} holds nothing{self._why_not(name)}")
         return Released(released=name)
+
+    def _why_not(self, rule: str) -> str:
+        """Of a rule that stalls somebody, and has nothing to release."""
+        stalled = self.daemon.engine.stalled(rule, self.daemon.clock.now_us())
+        if not stalled:
+            return ""
+        if longer := [f"{who.frozen_by} stalls {who.hostname} for longer" for who in stalled if who.frozen_by]:
+            return f" by itself: {', '.join(longer)}"
+        who = ", ".join(who.hostname for who in stalled)
+        return f" that can be let go: a request or a fault ends the stall of {who}"
 
     async def companions(self, call: Call[None]) -> dict[str, Any]:
         from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- with all that stands beside a sled

@@ -46,7 +46,7 @@ from sim_sled.daemon.looking import Looking
 from sim_sled.daemon.options import Options
 from sim_sled.daemon.pausing import Pausing
 from sim_sled.daemon.propolis_mode import PropolisMode
-from sim_sled.daemon.reporting import Reporting
+from sim_sled.daemon.reporting import Reporting, counts_attempts
 from sim_sled.daemon.saying import Saying
 from sim_sled.daemon.state_dir import BadStateDir, StateDir
 from sim_sled.http.blobs import Blobs
@@ -623,6 +623,7 @@ class Daemon:
             self._turn(Load(scenario), None)
         else:  # who is here was counted without rules, and keeps its number
             self._turn(Load(scenario, self.look.sightings.ordinals(), self.look.sightings.counted), None)
+        self.reporting.senders.breaker = not counts_attempts(scenario)
 
     def fire(self, name: str) -> bool:
         """A person fires a manual trigger. False if no rule has it."""

@@ -201,7 +201,7 @@ class Looking:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per VMM that is there, by sled and id."""
-        out, propolis = [], self.propolis
+        out, propolis, earlier = [], self.propolis, self.sightings.earlier()
         for sled_id, sled in sorted(self.passage.rack.sleds.items()):
             for propolis_id, vmm in sorted(sled.vmms.items()):
                 seen = self.sightings.get(propolis_id)
@@ -216,15 +216,11 @@ class Looking:
                         "asked": vmm.asked[-1].requested.type.value if vmm.asked else None,
                         "unacknowledged": 0 if pending is None else pending.attempt + 1,
                         "rule": self._rule(propolis_id, seen),
-                        "restarts": 0 if seen is None else self._restarts(seen),
+                        "restarts": earlier.get(propolis_id, 0),
                         "propolis_listens": None if propolis is None else propolis.address_of(sled_id, propolis_id),
                     }
                 )
         return out
-
-    def _restarts(self, seen: Sighting) -> int:
-        """How many VMMs its instance had here before."""
-        return sum(each.ordinal < seen.ordinal for each in self._lives(seen))
 
     def _lives(self, seen: Sighting) -> list[Sighting]:
         """The VMMs of its instance that were seen here, oldest first, and itself."""

@@ -139,6 +139,15 @@ class Sightings:
         """Every VMM that is remembered, in the order of registration."""
         return list(self._of.values())
 
+    def earlier(self) -> dict[UUID, int]:
+        """How many VMMs the instance of each had here before it. Of all at once: one by one it is n times n."""
+        had: dict[UUID, int] = {}
+        found = {}
+        for each in sorted(self.all(), key=lambda seen: seen.ordinal):
+            found[each.propolis_id] = had.get(each.instance_id, 0)
+            had[each.instance_id] = found[each.propolis_id] + 1
+        return found
+
     def get(self, propolis_id: UUID) -> Sighting | None:
         return self._of.get(propolis_id)
 

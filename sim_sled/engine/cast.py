@@ -114,10 +114,14 @@ class Subject:
         """For `why`: what this rule was remembered for is over."""
         mark = next((note.mark for note in reversed(self.notes) if note.rule == rule), None)
         if mark is not None:
-            for i, note in enumerate(self.notes):
-                if note.rule == rule and note.stalls_until_us > now_us:
-                    self.notes[i] = attrs.evolve(note, stalls_until_us=now_us)
+            self.stalls_end(now_us, rule)
             self.notes.append(Note(now_us, rule, mark, text))
+
+    def stalls_end(self, now_us: int, rule: str | None = None) -> None:
+        """Nothing stalls it any more; or a rule does not."""
+        for i, note in enumerate(self.notes):
+            if rule in (None, note.rule) and note.stalls_until_us > now_us:
+                self.notes[i] = attrs.evolve(note, stalls_until_us=now_us)
 
 
 @attrs.define(eq=False)

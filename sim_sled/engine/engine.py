@@ -444,6 +444,7 @@ class Engine:
         self.post.release(rule, now_us)
         for who in list(self._frozen(rule)):
             who.frozen_by, who.stalled_until_us = "", 0
+            who.stalls_end(now_us)  # those of others too, which would have ended before
             who.let_go(rule, "lets it go on", now_us)
             self.wanted.append(Inject(contract.PropolisInput(NOBODY, who.sled.id, who.propolis_id, Release())))
 

@@ -51,7 +51,14 @@ def _any_success_is_delivered(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("plant", [_no_look_before_use, _slower_is_final, _any_success_is_delivered])
+@pytest.mark.parametrize(
+    "plant",
+    [
+        pytest.param(_no_look_before_use, marks=pytest.mark.long),
+        pytest.param(_slower_is_final, marks=pytest.mark.long),
+        _any_success_is_delivered,
+    ],
+)
 async def test_what_it_catches(monkeypatch, plant):
     plant(monkeypatch)
     told = await play(seconds=3, vmms=60, seed=1, timeout_s=0.5)

@@ -239,7 +239,7 @@ def test_the_unit_s_command_runs(environ, tmp_path):
     [exec_] = unit_words("ExecStart")
     [args] = [value.removeprefix("ARGS=") for value in unit_words("Environment") if value.startswith("ARGS=")]
     words = exec_.replace("%i", "rack").replace("$ARGS", args).split()[1:]
-    heard, said = notified([*PROGRAM, *words], "is ready", environ, tmp_path)
+    heard, said = notified([*FORKED, *words], "is ready", environ, tmp_path)
     assert heard == ["READY=1", "STOPPING=1"]
     assert "sled-4" in said
 

@@ -6,11 +6,22 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import attrs
 import pytest
 from support import processes
 from support.command import in_process
+
+from sim_sled.campaign import cluster
+from sim_sled.campaign.explore import place_of
+from sim_sled.campaign.job import Job
+from sim_sled.campaign.places import NobodyPlays, Sizer, in_order
+from sim_sled.campaign.version import code_version
+from sim_sled.language.check import load_scenarios
+from sim_sled.play.run import How
 
 RUNS = 200
 FEW = 20
@@ -122,8 +133,8 @@ class DaskCluster:
         await self.scheduler.close()
 
 
-@pytest.fixture
-async def cluster(tmp_path):
+@pytest.fixture(name="cluster")
+async def _cluster(tmp_path):
     one = DaskCluster(tmp_path)
     yield one
     await one.end()
@@ -195,6 +206,7 @@ IMPATIENT = (
 """distributed connects again until its time is over, also where nobody listens."""
 
 
+@pytest.mark.long
 async def test_no_scheduler_is_a_sentence():
     words = ("explore", "happy", "--on", "tcp://127.0.0.1:1", "--runs", "1")
     code, out, err = await ended(await processes.start(sys.executable, "-c", IMPATIENT, *words))
@@ -204,6 +216,7 @@ async def test_no_scheduler_is_a_sentence():
     assert "Traceback" not in err
 
 
+@pytest.mark.long
 def test_what_dask_logs_of_a_scheduler_that_is_gone_is_not_seen_beside_our_sentence():
     """In a process of its own: levels are of a whole process."""
     code = (
@@ -213,3 +226,101 @@ def test_what_dask_logs_of_a_scheduler_that_is_gone_is_not_seen_beside_our_sente
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+# --- a cluster without Dask, whose imports alone take a second
+
+
+class KilledWorker(Exception):
+    """By its name, as the cluster knows Dask's."""
+
+
+@attrs.define
+class Played:
+    """A task that has ended."""
+
+    does: Callable[[], object]
+
+    def result(self, timeout):
+        return self.does()
+
+    def add_done_callback(self, callback):
+        callback(self)
+
+
+class Client:
+    """Of a scheduler with three workers: the first has other code, the second dies, the third plays."""
+
+    status = "running"
+    workers = ("other", "mortal", "good")
+
+    def __init__(self, address, **_):
+        if address == "tcp://nowhere":
+            raise OSError("nobody listens")
+        self.asked = []
+
+    def wait_for_workers(self, *_, **__):
+        return None
+
+    def scheduler_info(self, **_):
+        return {"workers": {name: {"nthreads": 1} for name in self.workers}}
+
+    def submit(self, function, wanted, *more, pure, workers):
+        name = self.workers[min(len(self.asked), len(self.workers) - 1)]
+        assert workers is None or name in workers, "who was refused is asked again"
+        self.asked.append(name)
+
+        def plays():
+            if name == "mortal":
+                raise KilledWorker
+            return (name, "0.1.0+other") if name == "other" else function(wanted, *more)
+
+        return Played(plays)
+
+    def close(self):
+        self.status = "closed"
+
+
+@pytest.fixture
+def _without_dask(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", SimpleNamespace(Client=Client))
+    monkeypatch.setitem(sys.modules, "cloudpickle", SimpleNamespace(register_pickle_by_value=lambda _: None))
+
+
+@pytest.fixture
+def happy():
+    [loaded], _ = load_scenarios([str(ROOT / "scenarios/happy.yaml")])
+    return Job("happy", loaded.scenario, How())
+
+
+@pytest.mark.usefixtures("_without_dask")
+def test_what_a_worker_that_dies_or_has_other_code_should_play_is_played_by_another(happy):
+    said = []
+    place = cluster.Cluster(happy, "tcp://somewhere", said.append)
+    played, here = (list(in_order(each, range(4), Sizer(1))) for each in (place, place_of(happy, 1)))
+    assert played == here
+    assert place._client.asked == ["other", "mortal", "good", *["good"] * (len(place._client.asked) - 3)]
+    assert said == [f"worker other is refused: it has sim-sled 0.1.0+other, this is {code_version()}"]
+    assert place.players() == 2, "it is not asked again"
+    place.close()
+
+
+@pytest.mark.usefixtures("_without_dask")
+@pytest.mark.parametrize(
+    ("workers", "said"), [(("other",), "no worker of tcp://somewhere has"), (("mortal",) * 2, "cannot play: Killed")]
+)
+def test_a_cluster_in_which_nobody_can_play_is_a_sentence(happy, monkeypatch, workers, said):
+    monkeypatch.setattr(Client, "workers", workers)
+    place = cluster.Cluster(happy, "tcp://somewhere", str)
+    with pytest.raises(NobodyPlays, match=said):
+        list(in_order(place, range(4), Sizer(1)))
+
+
+@pytest.mark.usefixtures("_without_dask")
+def test_a_scheduler_that_is_not_there_or_has_gone_is_a_sentence(happy):
+    with pytest.raises(NobodyPlays, match="no scheduler at tcp://nowhere: nobody listens"):
+        cluster.Cluster(happy, "tcp://nowhere", str)
+    place = cluster.Cluster(happy, "tcp://somewhere", str)
+    place.close()
+    with pytest.raises(NobodyPlays, match="the scheduler at tcp://somewhere is gone"):
+        place.look()

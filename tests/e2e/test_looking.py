@@ -401,6 +401,10 @@ async def test_what_a_release_cannot_let_go_is_told_with_who_is_stalled_and_what
             await small.create_instance("web")
             await small.expect("web", "running", within_s=60)
             nothing = (await command("release", "never-stops", "--at", listener.address))[2]
+            for stall in (("50s",), ()):
+                await command("inject", "web", "stall", *stall, "--at", listener.address)
+            shorter = (await command("release", "injected-1", "--at", listener.address))[2]
+            assert (await command("release", "injected-2", "--at", listener.address))[0] == 0
             await small.stop_instance("web")
             await small.expect("web", "stopping", within_s=60)
             code, _, err = await command("release", "never-stops", "--at", listener.address)
@@ -408,11 +412,12 @@ async def test_what_a_release_cannot_let_go_is_told_with_who_is_stalled_and_what
         finally:
             await listener.close()
     assert nothing == "sim-sled: rule never-stops holds nothing\n"
+    assert shorter == "sim-sled: rule injected-1 holds nothing by itself: injected-2 stalls web for longer\n"
     assert code == 2
     assert err == (
         "sim-sled: rule never-stops holds nothing that can be let go: a request or a fault ends the stall of web\n"
     )
-    assert unknown == "sim-sled: no rule is called 'xyz'; there are: never-stops\n"
+    assert unknown == "sim-sled: no rule is called 'xyz'; there are: never-stops, injected-1, injected-2\n"
 
 
 async def test_actions_that_are_bad_or_many_do_no_harm(rack):

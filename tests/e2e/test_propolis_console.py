@@ -15,6 +15,7 @@ from support.propolis.wire import PATIENCE_S, WireArm, WireNet
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
+from propolis_stub.server import websocket
 from propolis_stub.waiting import Pace, Point
 
 
@@ -283,7 +284,9 @@ async def test_letters_typed_in_parts_are_echoed_as_they_are(vm: WireArm, typed:
         assert await read_until(ws, typed) == typed
 
 
-@pytest.mark.parametrize("size", [1 << 20, (4 << 20) + 1, 16 << 20])
+@pytest.mark.parametrize(
+    "size", [*(pytest.param(few, marks=pytest.mark.long) for few in (1 << 20, (4 << 20) + 1)), 16 << 20]
+)
 async def test_a_frame_of_up_to_16_mib_is_input_like_any_other(vm: WireArm, size: int) -> None:
     await run(vm)
     async with console(vm, "?most_recent=0") as ws:
@@ -293,21 +296,31 @@ async def test_a_frame_of_up_to_16_mib_is_input_like_any_other(vm: WireArm, size
         assert b"still here\r\n" in await read_until(ws, b"still here\r\nroot@vm:~$ ")
 
 
-async def test_a_message_of_64_mib_comes_in_frames_of_16(vm: WireArm) -> None:
+@pytest.fixture(params=[pytest.param(10, id="in KiB"), pytest.param(20, id="in MiB", marks=pytest.mark.long)])
+def unit(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Of limits, as a power of two: what is 16 and 64 MiB takes a second to send, and is decided in KiB."""
+    assert (websocket.FRAME_BYTES_MAX, websocket.MESSAGE_BYTES_MAX) == (16 << 20, 64 << 20)
+    monkeypatch.setattr(websocket, "FRAME_BYTES_MAX", 16 << request.param)
+    monkeypatch.setattr(websocket, "MESSAGE_BYTES_MAX", 64 << request.param)
+    return request.param
+
+
+async def test_a_message_of_64_mib_comes_in_frames_of_16(vm: WireArm, unit: int) -> None:
     await run(vm)
     async with console(vm, "?most_recent=0") as ws:
         await logged_in(ws)
-        await ws.send(b"x" * (16 << 20) for _ in range(4))
+        await ws.send(b"x" * (16 << unit) for _ in range(4))
         await ws.send(b"\x03whoami\r")
         await read_until(ws, b"root\r\nroot@vm:~$ ")
 
 
-@pytest.mark.parametrize("parts", [[(16 << 20) + 1], [16 << 20] * 4 + [1]], ids=["a frame", "a message"])
-async def test_what_is_larger_ends_the_connection(vm: WireArm, parts: list[int]) -> None:
+@pytest.mark.parametrize("frames", [0, 4], ids=["a frame", "a message"])
+async def test_what_is_larger_ends_the_connection(vm: WireArm, unit: int, frames: int) -> None:
+    whole = [16 << unit] * frames + [1] if frames else [(16 << unit) + 1]
     await run(vm)
     async with console(vm, "?most_recent=0") as ws:
         with contextlib.suppress(ConnectionClosed):
-            await ws.send(b"x" * part for part in parts)
+            await ws.send(b"x" * part for part in whole)
         _, end = await read_to_end(ws)
     assert end.rcvd is None or end.rcvd.code == 1009
     assert await vm.get() == "200 Running"

@@ -136,7 +136,7 @@ def test_a_closed_stderr_is_told_on_stdout(small, line):
     [
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.long),
     ],
 )
 def test_files_are_utf_8_and_output_is_no_traceback_whatever_the_locale(tmp_path, env):

@@ -19,6 +19,7 @@ def its_programs_are_forked(monkeypatch):
     monkeypatch.setattr(sys, "executable", processes.interpreter())
 
 
+@pytest.mark.early
 async def test_the_tour_ends_with_the_model_and_the_sleds_agreeing(capsys):
     assert await tour.run() == 0
     said = capsys.readouterr().out
@@ -29,6 +30,10 @@ async def test_the_tour_ends_with_the_model_and_the_sleds_agreeing(capsys):
     [db] = [line for line in said.splitlines() if line.startswith("db ")]
     assert "running > migrating > running" in db
     assert "Nexus: away" in said
+
+
+def test_what_to_do_next_fits_a_terminal():
+    assert max(map(len, tour._NEXT.splitlines())) <= 80
 
 
 class Killed(Tour):
@@ -71,6 +76,7 @@ class Killed(Tour):
 
 
 @pytest.mark.early
+@pytest.mark.long
 async def test_a_nexus_that_is_killed_in_the_tour_loses_nothing(capsys, monkeypatch):
     made = []
     monkeypatch.setattr(tour, "Tour", lambda console: made.append(Killed(console)) or made[0])

@@ -45,32 +45,32 @@ def test_the_wheel_has_every_scenario_and_no_golden_is_missing(installed):
     assert packed == {path.name for path in (ROOT / "scenarios").iterdir()}
 
 
-def test_a_scenario_of_the_library_runs_by_name_where_there_is_no_checkout(installed, tmp_path):
-    code, out, err = command(installed, "run", "stuck-stop", "--seed", "1", folder=tmp_path)
+def test_a_scenario_of_the_library_runs_by_name_and_becomes_a_page_where_there_is_no_checkout(installed, tmp_path):
+    code, out, err = command(installed, "run", "stuck-stop", "--seed", "1", "--page", "run.html", folder=tmp_path)
     assert (code, err) == (0, "")
     assert "stuck-stop" in out
-
-
-def test_a_run_becomes_a_page_where_there_is_no_checkout(installed, tmp_path):
-    code, _, err = command(installed, "run", "stuck-stop", "--seed", "1", "--page", "run.html", folder=tmp_path)
-    assert (code, err) == (0, "")
     text = (tmp_path / "run.html").read_text(encoding="utf-8")
     assert "class Page" in text, "the page's own files travel in the wheel"
 
 
+@pytest.mark.long
 def test_the_library_is_listed_where_there_is_no_checkout(installed, tmp_path):
     code, out, _ = command(installed, "scenario", "list", folder=tmp_path)
     assert code == 0
     assert len(out.splitlines()) == len(list((ROOT / "scenarios").glob("*.yaml")))
 
 
-def test_the_pages_are_read_where_there_is_no_checkout(installed, tmp_path):
+def test_the_pages_are_listed_where_there_is_no_checkout(installed, tmp_path):
     code, out, _ = command(installed, "docs", folder=tmp_path)
     assert code == 0
     pages = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").glob("**/*.md")}
     assert {line.partition("\t")[0] for line in out.splitlines()} == {"README"} | pages
-    for page, file in (("README", "README.md"), ("spec/nexus", "docs/spec/nexus.md")):
-        assert command(installed, "docs", page, folder=tmp_path) == (0, (ROOT / file).read_text(), "")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("page", "file"), [("README", "README.md"), ("spec/nexus", "docs/spec/nexus.md")])
+def test_a_page_is_read_where_there_is_no_checkout(installed, tmp_path, page, file):
+    assert command(installed, "docs", page, folder=tmp_path) == (0, (ROOT / file).read_text(), "")
 
 
 def test_each_page_that_help_and_errors_name_is_in_the_wheel(installed):

@@ -48,8 +48,8 @@ def test_a_row_with_other_keys_is_refused(tmp_path) -> None:  # type: ignore[no-
     [
         ("def test_it():\n    assert thing.double(2) == 4\n", player.Fate.KILLED),
         ("def test_it():\n    assert thing.double(0) == 0\n", player.Fate.SURVIVED),
-        ("import nothing_of_this_name\n", player.Fate.UNFIT),
-        ("", player.Fate.UNFIT),
+        pytest.param("import nothing_of_this_name\n", player.Fate.UNFIT, marks=pytest.mark.long),
+        pytest.param("", player.Fate.UNFIT, marks=pytest.mark.long),
     ],
 )
 def test_the_player_tells_what_the_tests_made_of_a_bug(tmp_path, test: str, fate: player.Fate) -> None:  # type: ignore[no-untyped-def] # pytest's own fixture

@@ -1,4 +1,4 @@
-"""The stories that are fast enough for every day; `make stories` plays all twelve."""
+"""The stories that are fast enough for `make test-long`; `make stories` plays all twelve."""
 
 import shlex
 import shutil
@@ -24,17 +24,10 @@ def shell_or_fork(line):
     return shell(line)
 
 
-def _told(number):
-    """Those without a rack are of every day; the others are of `make test-long`."""
-    marks = [] if number in WITHOUT_A_RACK else [pytest.mark.long, pytest.mark.early]
-    return pytest.param(number, id=f"{number} {STORIES[number][0]}", marks=marks)
-
-
-WITHOUT_A_RACK = {4, 5}
-
-
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("number", [_told(n) for n in STORIES if n not in SLOW])
+@pytest.mark.parametrize("number", [pytest.param(n, id=f"{n} {STORIES[n][0]}") for n in STORIES if n not in SLOW])
+@pytest.mark.early
+@pytest.mark.long
 def test_the_story_passes(number):
     if number == 7 and shutil.which("jq") is None:
         assert "missing: jq" in play(number), "what is missing is said, and the story does not pass"
@@ -55,7 +48,7 @@ def test_a_story_in_which_something_is_wrong_says_what(monkeypatch):
 
     for tell, said in ((wrong, "ended with 3"), (missing, "missing: a thing")):
         monkeypatch.setitem(STORIES, 99, ("wrong", tell))
-        assert said in play(99)
+        assert said in play(99, shell_or_fork)
 
 
 def test_a_command_that_says_something_else_fails(tmp_path):

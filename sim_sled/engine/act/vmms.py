@@ -56,8 +56,10 @@ def stall(firing: Firing, action: Stall) -> None:
 
 
 def _freeze(firing: Firing, action: Stall, who: Subject) -> None:
-    who.stalled_until_us = max(who.stalled_until_us, min(FOREVER, firing.now_us + action.lasts))
-    who.frozen_by = firing.rule.name
+    until_us = min(FOREVER, firing.now_us + action.lasts)
+    if until_us >= who.stalled_until_us or not who.frozen_by:  # of several, the one that lasts longest holds it
+        who.frozen_by = firing.rule.name
+    who.stalled_until_us = max(who.stalled_until_us, until_us)
     _propolis(firing, who, Hold(), action)
     if action.lasts < FOREVER:
 

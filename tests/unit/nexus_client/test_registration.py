@@ -321,6 +321,19 @@ def test_a_look_that_fails_is_repeated_soon(looking):
     assert looking.next_deadline_us() <= _T0 + _LOOK + 3_000_000
 
 
+def test_looks_during_a_long_outage_are_no_more_than_looks_are_otherwise_and_a_few(looking):
+    """A thousand sleds that asked every 2 s were all that a daemon did meanwhile."""
+    now_us, looks, pauses = _T0 + _LOOK, 0, []
+    while now_us < _T0 + 21 * _LOOK:
+        assert _got(looking, _DOWN, now_us) == []
+        pauses.append(looking.next_deadline_us() - now_us)
+        now_us = looking.next_deadline_us()
+        assert looking.handle(Tick(), now_us) == [_GET]
+        looks += 1
+    assert 20 <= looks <= 32
+    assert max(pauses) == _LOOK, "whenever Nexus comes back, it is asked as soon as without an outage"
+
+
 def test_a_look_that_finds_it_decommissioned_is_the_last(looking):
     assert _got(looking, _stored(3, decommissioned=True)) == [Decommissioned()]
     assert looking.next_deadline_us() is None

@@ -381,6 +381,22 @@ async def test_without_a_breaker_every_send_is_tried():
     assert {each.trouble for each in told} == {Trouble.UNREACHED}
 
 
+async def test_once_somebody_counts_attempts_every_send_is_tried_though_the_breaker_has_opened(monkeypatch):
+    monkeypatch.setattr(module, "PROBE_S", 3_600.0)
+    unused, address = _nobody()
+    with unused:
+        async with _senders(address) as (senders, replies):
+            for serial in range(OPENS_AFTER):
+                senders.send(_send(serial))
+            await replies.until(OPENS_AFTER)
+            assert senders.outage
+            senders.breaker = False
+            for serial in range(100, 100 + OPENS_AFTER):
+                senders.send(_send(serial))
+            told = await replies.until(2 * OPENS_AFTER)
+    assert {each.trouble for each in told} == {Trouble.UNREACHED}
+
+
 async def test_a_nexus_that_hangs_or_refuses_opens_no_breaker():
     async with (
         _nexus(hangs=lambda vmm: vmm % 2) as address,

@@ -7,6 +7,7 @@ from support.command import CliRunner
 from support.rack.estate import config, dataset
 from support.rows import in_one_test
 
+from sim_sled.cli.api import fitting
 from sim_sled.cli.main import app
 from sim_sled.http.coverage import How, rows
 from sim_sled.http.operations import ROUTER
@@ -35,16 +36,21 @@ def test_what_is_refused_is_what_the_specification_says():
     }
 
 
-def test_coverage_for_people_ends_with_a_sum():
+def test_coverage_for_people_is_a_table_with_a_sum_beside_it():
     got = run("--coverage")
     assert got.exit_code == 0
-    lines = got.output.splitlines()
-    assert lines[-1] == "90 operations in 91 rows: 71 emulated, 17 canned, 3 refused"
-    assert len(lines) - 1 == 91
-    assert any(line.split()[:3] == ["inventory", "1-48", "emulated"] for line in lines)
-    assert run("--coverage", "--api-version", "48").output.splitlines()[-1] == (
-        "82 operations: 67 emulated, 14 canned, 1 refused"
-    )
+    assert got.stderr == "90 operations in 91 rows: 71 emulated, 17 canned, 3 refused\n"
+    head, *lines = (line.split("\t") for line in got.stdout.splitlines())
+    assert head == ["operation", "versions", "how", "spec", "request"], "as every table in a pipe"
+    assert len(lines) == 91
+    assert ["inventory", "1-48", "emulated", "SR 3.6", "GET /inventory"] in lines
+    assert run("--coverage", "--api-version", "48").stderr == ("82 operations: 67 emulated, 14 canned, 1 refused\n")
+
+
+def test_a_narrow_terminal_has_no_room_for_requests():
+    lines = [["operation", "request"], ["inventory", "GET /inventory"]]
+    assert fitting(lines, 27) == lines
+    assert fitting(lines, 26) == [["operation"], ["inventory"]]
 
 
 def test_coverage_for_programs():

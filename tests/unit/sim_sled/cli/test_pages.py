@@ -12,7 +12,8 @@ from sim_sled.cli.main import app as sim_sled
 ROOT = Path(__file__).parents[4]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 OPTIONS = {
-    " ".join([name, *path]): {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+    " ".join([name, *path]): {"--help"}
+    | {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     for name, app in (("sim-sled", sim_sled), ("propolis-stub", propolis_stub))
     for path, command in walk(app)
 }

@@ -161,6 +161,17 @@ async def test_a_vm_that_a_rule_froze_at_rest_is_told_as_stuck_until_its_release
     await reader.close()
 
 
+@pytest.mark.parametrize("longest_last", [True, False])
+async def test_of_several_stalls_the_longest_is_the_one_to_release(rack, longest_last):
+    await rack.create_instance("web-1")
+    await rack.expect("web-1", "running", within_s=60)
+    order = ["stall: 50s", "stall: true"] if longest_last else ["stall: true", "stall: 50s"]
+    named = {how: rack.daemon.do_once(rack.meant("web-1").propolis_id, how) for how in order}
+    assert not rack.daemon.release(named["stall: 50s"])
+    assert rack.daemon.release(named["stall: true"])
+    assert not any(rack.daemon.engine.stalled(rule, rack.daemon.clock.now_us()) for rule in named.values())
+
+
 async def test_a_stall_that_is_over_leaves_nothing_to_release(rack):
     await rack.create_instance("web-1")
     await rack.expect("web-1", "running", within_s=60)

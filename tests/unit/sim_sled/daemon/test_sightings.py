@@ -37,3 +37,11 @@ def test_an_end_stays_true_whatever_happens_to_who_has_ended(state, kind, data):
 
 def test_a_fault_that_loses_nobody_leaves_him_where_he_is():
     assert after("running", Kind.INJECTED, "guest halt").was("running", 2**62)
+
+
+def test_of_each_vmm_is_told_how_many_its_instance_had_before_it():
+    sightings = Sightings(Rack())
+    for number, instance in enumerate((7, 8, 7, 9, 8, 7), 1):
+        vmm = UUID(int=number)
+        sightings._of[vmm] = Sighting(vmm, UUID(int=instance), "web", ID, number, 0)
+    assert list(sightings.earlier().values()) == [0, 0, 1, 0, 1, 2]

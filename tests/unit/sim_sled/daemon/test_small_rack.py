@@ -11,6 +11,7 @@ from sim_sled.core import contract
 from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.page import Feed
+from sim_sled.daemon.sightings import Sightings
 from sim_sled.daemon.small_rack import SmallRack, sled_id_of
 from sim_sled.daemon.snapshot import Refused, Snapshots
 from sim_sled.language.check import parse_scenario
@@ -56,6 +57,37 @@ async def test_a_vm_whose_sled_has_left_the_rack_can_still_be_asked_about():
         file = await Snapshots(rack.daemon).take()
         await Snapshots(rack.daemon).restore(file.text.encode())
         assert look.why(rack.meant("web"))["gone"]
+
+
+async def test_all_vmms_are_gone_through_once_for_the_rows_of_all_and_not_once_for_each_row(monkeypatch):
+    """`ps` of 10,000 VMMs stopped the daemon for a minute."""
+    rounds, everybody = [], Sightings.all
+    async with SmallRack() as rack:
+        for name in ("a", "b", "c"):
+            await rack.create_instance(name)
+            await rack.expect(name, "running", within_s=60)
+        monkeypatch.setattr(Sightings, "all", lambda self: rounds.append(self) or everybody(self))
+        assert [row["restarts"] for row in rack.daemon.look.rows()] == [0, 0, 0]
+    assert len(rounds) == 1
+
+
+@pytest.mark.parametrize(
+    ("says", "breaker"),
+    [
+        pytest.param("", True, id="nobody counts attempts"),
+        pytest.param("rules:\n- {name: n, when: {publish: running}, do: {note: seen}}\n", False, id="rules do"),
+        pytest.param("expect:\n- always: [gen_monotonic]\n", False, id="expectations do"),
+    ],
+)
+async def test_while_nexus_is_away_one_probe_asks_unless_a_scenario_counts_attempts(says, breaker):
+    """A rack without a scenario tried every report: its rules may come later, and so it has some, none of them."""
+    scenario, _ = parse_scenario(f"version: 1\nname: counting\n{says}")
+    async with SmallRack(scenario=scenario) as rack:
+        assert rack.daemon.reporting.senders.breaker is breaker
+    async with SmallRack() as rack:
+        assert rack.daemon.reporting.senders.breaker
+        rack.load(scenario)
+        assert rack.daemon.reporting.senders.breaker is breaker
 
 
 async def test_a_vm_that_has_left_with_its_sled_is_in_no_state_any_more():
