@@ -26,6 +26,8 @@ from nexus_client.dropshot.telling import fitted
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.surface import fail, say
 
+UNNAMED: Final = "rack"
+"""The name of one to which nobody gave one."""
 END_S: Final = 60.0
 LOG_SHOWN: Final = 20
 """Last lines of a rack that was killed: enough for a traceback."""
@@ -109,6 +111,11 @@ def _is_logged(line: str) -> bool:
     return line.startswith('{"v":')
 
 
+def called(name: str) -> str:
+    """A rack in a sentence."""
+    return "the rack" if name == UNNAMED else f"rack {name}"
+
+
 def down(name: Name = None, rack: Rack = None) -> None:
     """End a rack; returns when it is gone. Exit 1 if its scenario was judged (--junit) and was not so."""
     from sim_sled.cli.control_client import rack_named
@@ -122,7 +129,7 @@ def down(name: Name = None, rack: Rack = None) -> None:
             log.unlink()
             sys.stderr.write("".join(f"  {line}\n" for line in said[-LOG_SHOWN:]))
             gone = "which stays" if stays else "now removed"
-            say(f"{known.called(asked)} was killed before; that was the end of its log, {gone}")
+            say(f"{called(asked)} was killed before; that was the end of its log, {gone}")
             raise typer.Exit(NO_NEXUS)
     name, found = rack_named(asked)
     with known.ending(name) as ended, _last_words(name):
@@ -130,10 +137,10 @@ def down(name: Name = None, rack: Rack = None) -> None:
         until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
         while name in known.running():
             if time.monotonic() > until:  # noqa: TID251 -- same
-                fail(f"{known.called(name)} (process {found['pid']}) does not end")
+                fail(f"{called(name)} (process {found['pid']}) does not end")
             time.sleep(_LOOK_S)
         code = ended()
-    sys.stdout.write(f"{known.called(name)} has ended\n")
+    sys.stdout.write(f"{called(name)} has ended\n")
     if code:
         raise typer.Exit(code)
 

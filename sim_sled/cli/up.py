@@ -24,11 +24,10 @@ from nexus_client.dropshot.text import peer_address
 from propolis_stub.pace_option import Pace
 from propolis_stub.presets import DEFAULT
 from sim_sled import port_file as port_files
-from sim_sled.cli.racks import ToldAs, detached
+from sim_sled.cli.racks import UNNAMED, ToldAs, called, detached
 from sim_sled.cli.scenario import in_library
 from sim_sled.cli.sled_options import read_sled_address
 from sim_sled.cli.surface import fail, say
-from sim_sled.daemon.racks import UNNAMED, called
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
 from sim_sled.machine import binding

@@ -24,8 +24,6 @@ from sim_sled.port_file import BYTES_MAX
 
 NAME: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of racks: they are files, and begin host names."""
-UNNAMED: Final = "rack"
-"""The name of one to which nobody gave one."""
 
 
 class NameTaken(Exception):
@@ -47,11 +45,6 @@ def folder() -> Path:
         return Path(runtime) / "sim-sled"
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "sim-sled"
-
-
-def called(name: str) -> str:
-    """In a sentence."""
-    return "the rack" if name == UNNAMED else f"rack {name}"
 
 
 def log_of(name: str) -> Path:

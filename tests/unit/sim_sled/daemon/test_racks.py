@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from sim_sled.cli.control_client import where
+from sim_sled.cli.racks import called
 from sim_sled.cli.up import addresses_of
 from sim_sled.daemon import racks
 from sim_sled.daemon.small_rack import FLEET_MAX, handle_of
@@ -63,4 +64,4 @@ def test_the_port_file_of_the_largest_fleet_is_read_again(tmp_path):
 
 
 def test_a_rack_to_which_nobody_gave_a_name_is_the_rack():
-    assert (racks.called("rack"), racks.called("demo")) == ("the rack", "rack demo")
+    assert (called("rack"), called("demo")) == ("the rack", "rack demo")
