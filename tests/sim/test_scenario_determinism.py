@@ -28,7 +28,8 @@ def digests(hash_seed, jobs, *seeds):
 def test_every_scenario_plays_the_same_in_any_process():
     """As its golden trace, which some other process wrote."""
     golden = [digest(path.name, read_trace(path.with_suffix(".trace").read_text())) for path in LIBRARY]
-    assert digests(4242, 2).splitlines() == golden
+    # by one player, since two are started and the bytes are the same (test_explore.py)
+    assert digests(4242, by_profile(1, nightly=2)).splitlines() == golden
     for seed in by_profile((), nightly=("1", "2", "3")):
         assert digests(0, 1, seed) == digests(4242, 2, seed) != ""
 

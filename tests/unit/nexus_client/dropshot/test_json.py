@@ -176,7 +176,7 @@ def test_a_body_read_twice_still_has_no_unknown_fields():
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 

@@ -8,6 +8,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.nexus.peers import NO_CONTENT, answer, peer, read_request, says, target_of
+from support.profile import by_profile
 
 from nexus_client.exchange import http_client
 from nexus_client.exchange.answer import Answer
@@ -378,7 +379,8 @@ _SAID = st.lists(
 )
 
 
-@settings(max_examples=60)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(25, nightly=600))
 @given(rounds=st.lists(_SAID, min_size=1, max_size=4), seed=st.integers(0, 2**16))
 def test_whatever_a_peer_says_each_request_is_written_once_and_ends_once(rounds, seed):
     """Each request is seen at most once, and none is taken for acknowledged which the peer did not see."""

@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 from support.rows import in_one_test
 
 from propolis_stub.serial.guest import LINE_MAX, Guest
@@ -69,12 +70,13 @@ def test_where_a_client_means(asked: dict[str, int], start: int) -> None:
     assert history.read(start, 99) == pattern(start, 10 - start)
 
 
+@pytest.mark.nightly
 @given(
     st.lists(st.integers(1, MIB), max_size=6),
     st.integers(0, 4 * MIB),
     st.integers(0, 3 * MIB),
 )
-@settings(max_examples=25)
+@settings(max_examples=by_profile(12, nightly=250))
 def test_a_history_reads_like_the_whole_output_where_it_is_kept(sizes: list[int], start: int, length: int) -> None:
     history, everything = History(), b""
     for size in sizes:

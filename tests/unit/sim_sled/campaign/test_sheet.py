@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 
 from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.campaign import sheet as sheets
@@ -43,10 +44,10 @@ def campaign(path, runs, *, resume=False, first=0, stop_after=None, variant=None
         sheet.close()
 
 
-@pytest.fixture
-def whole(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
     """The file of ten runs that nobody interrupted."""
-    path = tmp_path / "whole"
+    path = tmp_path_factory.mktemp("whole") / "whole"
     campaign(path, 10)
     return path.read_bytes()
 
@@ -57,14 +58,16 @@ def test_a_file_is_one_head_and_a_line_per_run_in_the_order_of_the_seeds(whole):
     assert [f'{{"seed":{n},' in line for n, line in enumerate(lines[1:])] == [True] * 10
 
 
-def test_a_campaign_goes_on_after_every_byte_at_which_it_could_have_died(tmp_path, whole):
+def test_a_campaign_goes_on_after_every_byte_at_which_it_could_have_died(tmp_path):
+    campaign(tmp_path / "whole", 5)
+    whole = (tmp_path / "whole").read_bytes()
     path = tmp_path / "torn"
     ends = [0, 1, 40, *(n + at for n, byte in enumerate(whole) if byte == 10 for at in (0, 1, 2, 20))]
     for end in ends:
         path.write_bytes(whole[:end])
-        explored = campaign(path, 10, resume=True)
+        explored = campaign(path, 5, resume=True)
         assert path.read_bytes() == whole, end
-        assert explored.runs == 10
+        assert explored.runs == 5
         assert explored.resumed == max(0, whole[:end].count(b"\n") - 1), end
 
 
@@ -190,7 +193,8 @@ def damaged(whole, kind, at, bit):
             return whole[:where] + whole[where + 1 :], number
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.nightly
+@settings(max_examples=by_profile(40, nightly=800), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(KINDS), st.integers(0, 10**6), st.integers(0, 7))
 def test_whatever_is_damaged_is_told_by_its_line_or_played_again(tmp_path, whole, kind, at, bit):
     """What lost its end is as if it had not been written (and only the last line can): it is played again."""

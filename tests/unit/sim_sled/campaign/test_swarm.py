@@ -36,7 +36,8 @@ def job(name="happy", **words):
     return Job(name, LIBRARY[name], How(**words), swarm=True, covers=True)
 
 
-@settings(max_examples=40)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(20, nightly=400))
 @given(st.sampled_from(sorted(LIBRARY)), seeds)
 def test_what_a_seed_draws_is_a_valid_scenario_with_all_that_was_added(name, seed):
     drawn = swarmed(LIBRARY[name], seed)
@@ -409,14 +410,14 @@ def test_a_source_that_resumes_at_the_hand_over_is_not_blamed_and_one_that_runs_
 
 def test_impatient_users_ask_a_little_after_the_moment_at_which_faults_come():
     lags, verbs = set(), set()
-    for byte in range(0, 256, 2):
+    for byte in range(0, 256, 3):
         for load in swarmed(LIBRARY["happy"], with_byte(0, "load", byte)).load:
             if load.name and load.name.startswith("swarm-impatient"):
                 lags.add(load.from_ - MOMENT_US)
                 verbs.add(load.action())
     assert {0, 70_000, 1_000_000} <= lags
     assert verbs == {"stop", "start", "delete", "reboot", "migrate"}
-    for seed in range(50):
+    for seed in range(25):
         for rule in swarmed(LIBRARY["happy"], fresh(0, seed)).rules:
             of_family = rule.name.startswith("swarm-of-")  # which keeps its own times
             assert rule.when.at is None or rule.when.at % MOMENT_US == 0 or of_family

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support.profile import by_profile
 
 from nexus_client.types import VmmRuntimeState, VmmState
 from sim_sled.core import contract
@@ -450,4 +452,5 @@ class NetworkingMachine(RuleBasedStateMachine):
         assert shown == users
 
 
-TestNetworkingMachine = NetworkingMachine.TestCase
+TestNetworkingMachine = pytest.mark.nightly(NetworkingMachine.TestCase)
+TestNetworkingMachine.settings = settings(max_examples=by_profile(25, nightly=5_000))

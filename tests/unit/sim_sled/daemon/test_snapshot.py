@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 
 from sim_sled.daemon import snapshot
 from sim_sled.daemon.propolis_mode import PropolisMode
@@ -128,7 +129,8 @@ async def changes_nothing(rack, text, says):
     assert (rack.daemon.clock.now_us(), rack.timeline("web"), rack.daemon.pausing.next_deadline_us()) == before
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.nightly
+@settings(max_examples=by_profile(15, nightly=300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_changed_character_is_a_sentence(kept, data):
     at = data.draw(st.integers(0, len(kept) - 1))

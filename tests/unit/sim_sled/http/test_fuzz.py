@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V10, RULE, VMM, FakeHost, Got, Server, read_answer, register_body, request
 from support.daemon.sled_http import SLED as SLED_ID
+from support.profile import by_profile
 
 from sim_sled.http.app import make_server
 from sim_sled.http.operations import ROUTER
 
-MANY = settings(deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=by_profile(25, nightly=5_000), deadline=None, suppress_health_check=list(HealthCheck))
 JSON_TYPE = {"content-type": "application/json"}
 FIREWALL = json.dumps({"vni": 1, "rules": [RULE | {"targets": [NIC_V10]}]}).encode()
 CHUNKS = [b'5\r\n{"map\r\n', b'8;x=y\r\npings":{\r\n', b"2\r\n}}\r\n", b"0\r\ntrailer: x\r\n\r\n"]
@@ -120,6 +121,7 @@ _NASTY += [
 ]
 
 
+@pytest.mark.nightly
 @MANY
 @given(
     st.sampled_from(VALID),
@@ -133,6 +135,7 @@ def test_spoilt_requests(sled, data, cuts):
         assert_sane(got)
 
 
+@pytest.mark.nightly
 @MANY
 @given(st.lists(st.sampled_from(VALID), min_size=1, max_size=4), st.lists(st.integers(0, 6000), max_size=5))
 def test_good_requests_in_any_pieces(sled, requests, cuts):
@@ -163,6 +166,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.nightly
 @MANY
 @given(
     st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD", "PATCH", "OPTIONS"]),
@@ -183,6 +187,7 @@ def test_any_method_path_headers_and_body(sled, method, path, body, headers):
         assert_sane(got)
 
 
+@pytest.mark.nightly
 @MANY
 @given(st.sampled_from(_WITH_BODY), _JSON)
 def test_any_json_to_any_operation(sled, route, body):

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import CliRunner
 from support.incident.writing import Log
+from support.profile import by_profile
 
 from sim_sled.cli.main import app
 from sim_sled.incident import archives
@@ -285,7 +286,8 @@ PACKED = [
 ]
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.mark.nightly
+@settings(deadline=None, max_examples=by_profile(20, nightly=600))
 @given(st.data())
 def test_whatever_is_garbled_in_an_archive_is_told_and_never_fatal(tmp_path_factory, data):
     content = bytearray(data.draw(st.sampled_from(PACKED)))

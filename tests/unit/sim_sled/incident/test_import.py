@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.command import CliRunner
 from support.incident.importing import S, actions, import_, only, scenario_of
 from support.incident.writing import Log
+from support.profile import by_profile
 
 from sim_sled.cli.main import app
 from sim_sled.incident.archives import Source
@@ -237,7 +238,8 @@ def test_text_of_a_log_never_becomes_a_line_of_the_scenario(tmp_path):
 LINES = busy().splitlines(keepends=True)
 
 
-@settings(deadline=None, max_examples=40)
+@pytest.mark.nightly
+@settings(deadline=None, max_examples=by_profile(15, nightly=400))
 @given(st.data())
 def test_whatever_is_cut_lost_or_garbled_the_result_is_a_scenario_that_runs(tmp_path_factory, data):
     """Lines missing, doubled, in another order, cut in the middle, with bytes replaced."""

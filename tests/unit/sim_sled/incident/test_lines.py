@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.incident.writing import Log
+from support.profile import by_profile
 from support.rows import in_one_test
 
 from sim_sled.incident import lines
@@ -138,7 +139,8 @@ VALUES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.mark.nightly
+@settings(deadline=None, max_examples=by_profile(20, nightly=600))
 @given(st.data())
 def test_whatever_type_a_field_has_the_rest_of_the_log_is_read(tmp_path_factory, data):
     records = [json.loads(line) for line in a_log().lines]

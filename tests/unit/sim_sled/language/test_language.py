@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 from support.rows import in_one_test
 from support.wire import documents
 
@@ -57,7 +58,8 @@ def test_a_file_printed_and_read_again_says_the_same(path):
     assert again == loaded.scenario
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(25, nightly=600), deadline=None)
 @given(scenarios())
 def test_any_scenario_printed_and_read_again_says_the_same(scenario):
     text = print_scenario(scenario)
@@ -66,7 +68,8 @@ def test_any_scenario_printed_and_read_again_says_the_same(scenario):
     assert again == scenario
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(12, nightly=300), deadline=None)
 @given(scenarios())
 def test_editors_accept_what_check_accepts(scenario):
     jsonschema_rs = pytest.importorskip("jsonschema_rs")
@@ -154,7 +157,8 @@ def test_every_share_is_shown_exactly(share):
     assert figures.parse_percent(figures.show_percent(share)) == share
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(80, nightly=2000), deadline=None)
 @given(distributions, st.integers(0, draw.DRAW_MAX - 1))
 def test_a_drawn_time_is_a_whole_number_from_now_on(dist, u):
     us = dist.at(u)

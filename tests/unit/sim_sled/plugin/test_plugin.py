@@ -46,7 +46,8 @@ def again(pytester, *options):
 def test_the_examples_pass_under_xdist(pytester):
     """Once here; `make examples` runs them fifty times."""
     pytester.makeini(INI)
-    done = pytester.runpytest_subprocess("-n", "2", *OTHERS, str(ROOT / "examples/pytest"))
+    options = (*NAMED, "-p", "xdist.plugin", "-n", "2")
+    done = pytester.run(*processes.forked("pytest", *options, str(ROOT / "examples/pytest")))
     assert done.ret == 0, done.stdout.str()
 
 
@@ -70,7 +71,7 @@ def test_a_coroutine_is_run_in_a_project_that_has_configured_nothing(pytester):
             pass
         """
     )
-    done = pytester.runpytest_subprocess(*OTHERS)
+    done = pytester.run(*processes.forked("pytest", *OTHERS))  # which finds plugins by itself, in its own order
     done.assert_outcomes(passed=3, failed=1)
     said = done.stdout.str()
     assert "::test_that_is_nothing_of_ours" in said

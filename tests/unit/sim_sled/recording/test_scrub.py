@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon.scrubbing import words
@@ -89,8 +90,9 @@ def readable(line):
     return text
 
 
+@pytest.mark.nightly
 @given(MANY)
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=by_profile(12, nightly=250))
 def test_nothing_of_what_was_planted_anywhere_is_left(secrets):
     lines = planted(secrets)
     before = "".join(map(readable, lines))
@@ -100,8 +102,9 @@ def test_nothing_of_what_was_planted_anywhere_is_left(secrets):
         assert each.lower() not in after, each
 
 
+@pytest.mark.nightly
 @given(MANY)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=by_profile(20, nightly=400))
 def test_the_same_thing_has_one_stand_in_and_two_things_have_two(secrets):
     turn = Turn(at=1, item=secrets, out=[[{"x": each} for each in secrets], " and ".join(secrets)])
     [made] = scrubbed(turn)
@@ -110,8 +113,9 @@ def test_the_same_thing_has_one_stand_in_and_two_things_have_two(secrets):
     assert len(set(made.item)) == len(secrets)
 
 
+@pytest.mark.nightly
 @given(st.lists(st.uuids(), min_size=1, max_size=30, unique=True))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=by_profile(20, nightly=400))
 def test_ids_stay_ids_of_their_version_and_in_their_order(ids):
     known = names_of(Turn(at=1, item=list(map(str, ids)), out=[]))
     made = [UUID(known.text(str(each))) for each in sorted(ids)]
@@ -120,8 +124,9 @@ def test_ids_stay_ids_of_their_version_and_in_their_order(ids):
     assert known.text(str(max(ids))[:8]) == str(made[-1])[:8], "as a log has it"
 
 
+@pytest.mark.nightly
 @given(st.lists(st.ip_addresses(), min_size=1, max_size=30, unique=True), st.integers(1, 127))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=by_profile(25, nightly=600))
 def test_addresses_stay_of_their_kind_in_their_networks_and_in_their_order(addresses, bits):
     networks = {str(ip_network((each, min(bits, each.max_prefixlen)), strict=False)) for each in addresses}
     known = names_of(Turn(at=1, item=[*map(str, addresses), *networks], out=[]))

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import Phase, find, given, settings
 from hypothesis.stateful import run_state_machine_as_test
+from support.profile import by_profile
 
 import sim_sled.strategies as ours
 from nexus_client.dropshot.json import Json
@@ -30,7 +31,7 @@ NAMES = {
     "vmm_specs",
 }  # fmt: skip
 DOCUMENT = f"sled-agent/{NEWEST}.0.0"
-ANYTHING = settings(max_examples=60, deadline=None)
+ANYTHING = settings(max_examples=by_profile(25, nightly=600), deadline=None)
 
 
 def test_the_public_names_stay():
@@ -45,6 +46,7 @@ def test_without_hypothesis_it_is_said_what_to_install():
     assert "ImportError: sim_sled.strategies needs Hypothesis: pip install 'sim-sled[strategies]'" in done.stderr
 
 
+@pytest.mark.nightly
 @ANYTHING
 @given(ours.register_bodies())
 def test_a_sled_takes_every_registration_and_can_make_the_vm(body):
@@ -53,7 +55,8 @@ def test_a_sled_takes_every_registration_and_can_make_the_vm(body):
     assert to_registration(read).ncpus == body["vmm_spec"]["board"]["cpus"]
 
 
-@settings(max_examples=50, deadline=None)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(20, nightly=500), deadline=None)
 @given(ours.requests())
 def test_every_request_is_one_of_the_api(request_):
     pytest.importorskip("jsonschema_rs")
@@ -63,12 +66,14 @@ def test_every_request_is_one_of_the_api(request_):
         assert faults(DOCUMENT, schema, request_.body) == []
 
 
+@pytest.mark.nightly
 @ANYTHING
 @given(ours.state_requests())
 def test_a_sled_reads_every_state_that_is_asked_for(body):
     assert Json(VmmPutStateBody).decode(json.dumps(body).encode()).state.type.value == body["state"]["type"]
 
 
+@pytest.mark.nightly
 @ANYTHING
 @given(ours.lives())
 def test_a_life_grows_and_nexus_reads_every_report_of_it(life):
@@ -80,6 +85,7 @@ def test_a_life_grows_and_nexus_reads_every_report_of_it(life):
         assert before.state.value not in ("destroyed", "failed"), "nothing is told after the end"
 
 
+@pytest.mark.nightly
 @ANYTHING
 @given(ours.reports())
 def test_the_model_of_nexus_takes_a_report_of_anybody(report):
@@ -90,7 +96,8 @@ def test_the_model_of_nexus_takes_a_report_of_anybody(report):
     assert [each.status for each in effects if isinstance(each, nx.Reply)] != []
 
 
-@settings(max_examples=50, deadline=None)
+@pytest.mark.nightly
+@settings(max_examples=by_profile(20, nightly=500), deadline=None)
 @given(ours.scenario_texts())
 def test_every_text_is_a_scenario_without_an_error(text):
     assert parse_scenario(text)[1].errors == 0
