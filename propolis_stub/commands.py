@@ -40,9 +40,9 @@ def _root(_version: Version = False) -> None:
 def diagram(
     write: Annotated[
         Path | None,
-        typer.Option(help="Refresh the blocks between `states` or `driver` markers of this page."),
+        typer.Option(help="refresh the blocks between `states` or `driver` markers of this page"),
     ] = None,
-    driver: Annotated[bool, typer.Option("--driver", help="The driver's ways instead of the VM's states.")] = False,
+    driver: Annotated[bool, typer.Option("--driver", help="the driver's ways instead of the VM's states")] = False,
 ) -> None:
     """Print the state diagram as Mermaid, generated from the table."""
     if write is None:
@@ -51,7 +51,7 @@ def diagram(
     try:
         changed = drawing.write(write)
     except (OSError, ValueError) as problem:
-        _give_up(f"{write}: {problem}", BAD_INPUT)
+        _give_up(f"{write}: {telling.reason(problem)}", BAD_INPUT)
     typer.echo(f"{write}: {'refreshed' if changed else 'already up to date'}")
 
 
@@ -63,15 +63,14 @@ def manual() -> None:
 
 @app.command()
 def serve(
-    address: Annotated[str, typer.Argument(help="IP:PORT of the Propolis API, e.g. '[::1]:0'.")],
+    address: Annotated[str, typer.Argument(help="IP:PORT of the Propolis API, e.g. [::1]:0")],
     *,
     control: Annotated[
-        str | None, typer.Option(help="IP:PORT of the control API for tests; beyond loopback it needs a token.")
+        str | None,
+        typer.Option(metavar="ADDR", help="IP:PORT of the control API for tests; beyond loopback it needs a token"),
     ] = None,
-    port_file: Annotated[
-        Path | None, typer.Option(help="Write the bound addresses here as JSON, once ready.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML: paces, hazards, control token.")] = None,
+    port_file: Annotated[Path | None, typer.Option(help="write the bound addresses here as JSON, once ready")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML: paces, hazards, control token")] = None,
     pace: Pace = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the bound addresses as JSON, once ready")] = False,
 ) -> None:
@@ -90,14 +89,19 @@ def serve(
         control_address = None if control is None else SocketAddress.typed(control)
         if control_address is not None:
             require_token(control_address, settings.token)
-    except (ValueError, OSError) as problem:
+    except ValueError as problem:
         _give_up(str(problem), BAD_INPUT)
+    except OSError as problem:
+        _give_up(f"{config}: {telling.reason(problem)}", BAD_INPUT)
     try:
         raise typer.Exit(
             asyncio.run(serving.serve(api, control_address, settings, port_file, _json if as_json else _plain))
         )
     except OSError as problem:
-        _give_up(f"cannot serve: {problem}", ADDRESS_IN_USE if problem.errno in CLOSED_ADDRESS else BAD_INPUT)
+        if problem.filename is not None:  # only files have names, and the port file's is one that is moved there
+            _give_up(f"cannot write {port_file}: {problem.strerror}", BAD_INPUT)
+        code = ADDRESS_IN_USE if problem.errno in CLOSED_ADDRESS else BAD_INPUT
+        _give_up(f"cannot serve: {problem.strerror or problem}", code)
 
 
 def _plain(bound: dict[str, str | None]) -> None:

@@ -8,6 +8,8 @@ Read next: dropshot/command_line.py.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import sys
@@ -25,6 +27,15 @@ _EXCERPT: Final = re.compile(r"(?P<head> *\d+ \| )(?P<text>.*)\n(?P<mark> +\| )(
 def say(program: str, message: str) -> None:
     """What is wrong, on stderr, in lines that fit a terminal."""
     sys.stderr.write(fitted(shown_lines(f"{program}: {message}") + "\n", sys.stderr))
+
+
+def reason(error: Exception) -> str:
+    """Of what went wrong outside, short: libraries name the address again, or a number of the system's."""
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno)
+    if isinstance(error, OSError) and error.strerror:  # of the resolver's, whose numbers are others
+        return error.strerror
+    return str(error) or type(error).__name__
 
 
 def fitted(text: str, stream: TextIO | None = None) -> str:

@@ -21,16 +21,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import select
-import socket
 from collections.abc import Callable, Mapping
 from typing import Final, cast
 from urllib.parse import urljoin, urlsplit
 
 from msgspec import Struct
 
+from nexus_client.dropshot.telling import reason
 from nexus_client.exchange.answer import BODY_BYTES_MAX, Answer, AnswerReader, BadAnswer
 
 HOPS_MAX: Final = 10
@@ -300,7 +298,7 @@ class Call:
         except (OSError, ValueError) as error:
             # ValueError: a name that no resolver takes
             self.connecting = None
-            self.fail(Failure(f"cannot connect to {self.authority}: {_reason(error)}", unreached=True))
+            self.fail(Failure(f"cannot connect to {self.authority}: {reason(error)}", unreached=True))
             return
         self.connecting = None
         if self._over:
@@ -417,7 +415,7 @@ class _Connection(asyncio.Protocol):
                 Failure(
                     "the connection was closed without an answer"
                     if error is None
-                    else f"the connection was lost: {_reason(error)}"
+                    else f"the connection was lost: {reason(error)}"
                 )
             )
 
@@ -441,12 +439,3 @@ def _target(authority: str, path: str, location: str) -> tuple[str, str] | None:
     if not all("!" <= letter <= "~" for letter in host + target):
         return None  # it would have to be guessed how it is meant
     return f"{host}:{port}", target
-
-
-def _reason(error: Exception) -> str:
-    """Short: the library's own text names the address again, or a number of the resolver's."""
-    if isinstance(error, socket.gaierror):
-        return error.strerror or str(error)
-    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -118,8 +117,9 @@ def page(
 ) -> None:
     """Print the address of a running daemon's live page; with a TRACE, write a page of that run, all in one file."""
     if trace is None:
-        sys.stdout.write(f"http://{found(at=at, rack=rack, port_file=port_file).address}/page\n")
-        return
+        from sim_sled.cli import control_client
+
+        raise typer.Exit(control_client.page(found(at=at, rack=rack, port_file=port_file).address))
     from sim_sled.cli.scenario import page_of
 
     page_of(trace, out or trace.parent / f"{trace.stem}.html")

@@ -100,8 +100,10 @@ def where(at: str | None, port_file: Path | None, rack: str | None = None) -> st
         except (OSError, TooLong, ValueError, KeyError, TypeError) as error:
             say(f"{port_file} is no port file: {getattr(error, 'strerror', None) or error}")
             raise SystemExit(BAD_INPUT) from None
-        if isinstance(found, str):
-            return found
+        if not isinstance(found, str):
+            say(f"{port_file}: whoever wrote it has no control API")
+            raise SystemExit(BAD_INPUT)
+        return found
     return str(rack_named(rack)[1]["control"])
 
 
@@ -113,6 +115,16 @@ def rack_named(rack: str | None) -> tuple[str, dict[str, Any]]:
         hint = "" if error.several or rack is not None else "; a daemon elsewhere: --at ADDR, --port-file FILE"
         say(f"{error}{hint}")
         raise SystemExit(BAD_INPUT if error.several else UNREACHABLE) from None
+
+
+def page(address: str) -> int:
+    """The address of the live page, if it is there."""
+    try:
+        _open(address, "/page", None, None, TIMEOUT_S).close()
+    except AskError as error:
+        return _failed(error)
+    sys.stdout.write(f"http://{address}/page\n")
+    return GOOD
 
 
 def ps(address: str, token: str | None, as_json: bool) -> int:

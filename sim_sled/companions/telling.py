@@ -13,6 +13,7 @@ import attrs
 
 from nexus_client.dropshot import foreign
 from nexus_client.dropshot.answers import JSON_TYPE
+from nexus_client.dropshot.telling import reason
 
 ANSWER_S: Final = 60.0
 """How long Nexus may take: it writes the whole rack into its database in one transaction."""
@@ -49,7 +50,7 @@ async def _send(method: str, url: str, body: bytes, headers: Mapping[str, str]) 
             text = (await answer.content.read(ANSWER_BYTES_MAX)).decode(errors="replace")
             return Answered(answer.status, _message(text))
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return Answered(None, str(error) or type(error).__name__)
+        return Answered(None, reason(error))
 
 
 def _message(text: str) -> str:

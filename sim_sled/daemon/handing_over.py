@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+_AGAIN: Final = ": it is tried again until it does"
 _log = logs.get("handoff")
 
 
@@ -92,7 +93,7 @@ class HandoffRunner:
             return None
         answer = await put(f"http://{address}/config", body, {"api-version": "2.0.0"})
         if answer.status is None:
-            return unreachable("the DNS configuration API", address, answer.message)
+            return unreachable("the DNS configuration API", address, answer.message) + _AGAIN
         if answer.status == 409:  # Nexus has been there before: a sled that was started again
             _log.info("internal DNS is configured already and newer", dns=address)
             return None
@@ -115,7 +116,7 @@ class HandoffRunner:
     async def _hand_over(self, made: Handoff) -> str | None:
         answer = await send(self._wishes, made.body)
         if answer.status is None:
-            return unreachable("Nexus's lockstep API", self._wishes.lockstep, answer.message)
+            return unreachable("Nexus's lockstep API", self._wishes.lockstep, answer.message) + _AGAIN
         return None if answer.status == 204 else explain(answer.status, answer.message, self._wishes)
 
     async def _ask(self, sled_id: UUID, asked: Ask[None]) -> None:

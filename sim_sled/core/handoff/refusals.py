@@ -59,4 +59,4 @@ def explain(status: int, message: str, wishes: Wishes) -> str:
 
 def unreachable(what: str, address: str, error: str) -> str:
     """Nobody answers."""
-    return f"{what} at {address} does not answer ({error}): it is tried again until it does"
+    return f"{what} at {address} does not answer ({error})"

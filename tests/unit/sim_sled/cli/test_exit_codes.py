@@ -120,6 +120,30 @@ def test_what_is_no_port_file_is_bad_input_however_deep(words, text, tmp_path, m
     assert isinstance(result.exception, SystemExit | None)
 
 
+def test_a_port_file_without_a_control_api_does_not_lead_to_another_rack(tmp_path, monkeypatch):
+    """A Propolis of its own has none, unless it was asked for."""
+    monkeypatch.setattr(control_client.racks, "find", lambda _: pytest.fail("another one is asked"))
+    file = tmp_path / "p.json"
+    file.write_text('{"propolis": "[::1]:1", "control": null}')
+    result = sim_sled("inject", "web", "failed", "--port-file", file)
+    assert (result.exit_code, result.stderr) == (2, f"sim-sled: {file}: whoever wrote it has no control API\n")
+
+
+def test_the_address_of_a_page_that_is_not_there_is_not_told():
+    result = sim_sled("page", "--at", "127.0.0.1:1")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == "sim-sled: no control API at 127.0.0.1:1: Connection refused\n"
+
+
+def test_a_hand_off_that_nobody_takes_says_why_and_promises_nothing(monkeypatch):
+    monkeypatch.setattr(
+        "sim_sled.companions.handoff.password_hash", lambda _: "$argon2id$"
+    )  # which takes two seconds
+    result = sim_sled("handoff", VMM, "[::1]:0", "127.0.0.1:1", "1")
+    assert result.exit_code == 3
+    assert result.stderr.endswith("sim-sled: the lockstep API at 127.0.0.1:1 does not answer (Connection refused)\n")
+
+
 @pytest.mark.parametrize("written", ["é", "", "nowhere", "[::1]", "[::1]:99999", "localhost:0", "127.0.0.1:0"])
 @pytest.mark.parametrize("more", [(), ("--record", "there"), ("--sleds", "2", "--workers", "2")], ids=len)
 def test_where_sleds_listen_is_an_address_before_anything_starts(written, more, tmp_path, monkeypatch):
