@@ -22,7 +22,7 @@ from sim_sled.core.event import Event, event_of
 from sim_sled.core.happenings import Happening
 from sim_sled.core.why import row, why
 from sim_sled.daemon.history import text_of
-from sim_sled.daemon.sightings import Sighting, Sightings
+from sim_sled.daemon.sightings import Sighting, Sightings, whole_id
 from sim_sled.play.events import told_event
 
 if TYPE_CHECKING:
@@ -148,7 +148,8 @@ class Looking:
     def _not_registered(self, who: str) -> str:
         """Of a VMM that a sled was asked to register and did not: what the rules did. "": nobody is called so."""
         low = who.strip().lower()
-        last = next((one for one in reversed(self.passage.subjects()) if _is_called(one, low)), None)
+        exactly = whole_id(low)
+        last = next((one for one in reversed(self.passage.subjects()) if _is_called(one, low, exactly)), None)
         if last is None or self.sightings.get(last.propolis_id) is not None:
             return ""
         asked = f"{last.sled.name} was asked to register {last.propolis_id} and has not taken it"
@@ -301,8 +302,8 @@ class Looking:
         return "\n".join(lines)
 
 
-def _is_called(who: Subject, low: str) -> bool:
-    return low in (who.hostname.lower(), str(who.propolis_id), str(who.instance_id))
+def _is_called(who: Subject, low: str, exactly: UUID | None) -> bool:
+    return who.hostname.lower() == low or (exactly is not None and exactly in (who.propolis_id, who.instance_id))
 
 
 def _said(note: Note) -> str:

@@ -157,18 +157,31 @@ class Sightings:
         source), else the one that ended last. Several, if that is ambiguous; empty, if nobody is.
         """
         low = who.strip().lower()
-        found = [each for each in self._of.values() if low in (each.short, str(each.propolis_id))]
-        if found:
+        exactly = whole_id(low)  # compared as ids: each as a text would take a hundred times as long
+        if exactly is not None and (named := self._of.get(exactly)) is not None:
+            return [named]
+        if low[:1] == "v" and low[1:].isdecimal() and (found := [e for e in self._of.values() if e.short == low]):
             return found
-        for belongs in (lambda each: each.hostname.lower() == low, lambda each: str(each.instance_id) == low):
-            mine = [each for each in self._of.values() if belongs(each)]
-            if mine:
+        everybody = self._of.values()
+        by_host_name = (each for each in everybody if each.hostname.lower() == low)
+        by_instance = (each for each in everybody if each.instance_id == exactly)
+        for belonging in (by_host_name, by_instance):
+            if mine := list(belonging):
                 # the last one of an instance wins
                 meant = {each.instance_id: each for each in sorted(mine, key=self._nearness)}
                 return [meant[key] for key in sorted(meant, key=str)]
-        if len(low) >= 4 and all(c in "0123456789abcdef-" for c in low):
+        if exactly is None and len(low) >= 4 and all(c in "0123456789abcdef-" for c in low):
             return [each for each in self._of.values() if str(each.propolis_id).startswith(low)]
         return []
 
     def _nearness(self, seen: Sighting) -> tuple[bool, int]:
         return (False, seen.since_us) if self.gone(seen) else (True, seen.ordinal)
+
+
+def whole_id(text: str) -> UUID | None:
+    """The id that somebody has written as ids are shown; None of anything else."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None

@@ -45,3 +45,42 @@ def test_of_each_vmm_is_told_how_many_its_instance_had_before_it():
         vmm = UUID(int=number)
         sightings._of[vmm] = Sighting(vmm, UUID(int=instance), "web", ID, number, 0)
     assert list(sightings.earlier().values()) == [0, 0, 1, 0, 1, 2]
+
+
+class ByKey(dict):
+    """Sightings of which nobody may go through all."""
+
+    def values(self):
+        pytest.fail("all were gone through")
+
+
+def test_who_is_named_by_his_whole_id_is_found_without_looking_at_the_others():
+    """The front of a rack of workers asks all of them for each request about a VMM."""
+    sightings = Sightings(Rack())
+    for number in range(1, 4):
+        sightings._of[UUID(int=number)] = Sighting(UUID(int=number), ID, "web", ID, number, 0)
+    sightings._of = ByKey(sightings._of)
+    assert [each.ordinal for each in sightings.named(f" {UUID(int=2)} ")] == [2]
+
+
+@pytest.mark.parametrize(
+    ("who", "found"),
+    [
+        ("v2", [2]),
+        ("v02", []),
+        (str(UUID(int=2)).upper(), [2]),
+        (str(UUID(int=2)).replace("-", ""), []),
+        (str(UUID(int=12)), [2]),
+        ("WEB-3", [3]),
+        ("00000000-0000-0000-0000-000000000001", [1]),
+        ("00000000-0000-0000-0000-0000000000ff", []),
+        ("0000", [1, 2, 3]),
+        (str(UUID(int=77)), [3]),
+    ],
+)
+def test_a_vmm_is_named_by_ordinal_id_host_name_instance_or_the_beginning_of_its_id(who, found):
+    sightings = Sightings(Rack())
+    for number, hostname in ((1, "web-1"), (2, "web-2"), (3, "web-3")):
+        sightings._of[UUID(int=number)] = Sighting(UUID(int=number), UUID(int=number + 10), hostname, ID, number, 0)
+    sightings._of[UUID(int=3)].hostname = str(UUID(int=77)) if who == str(UUID(int=77)) else "web-3"
+    assert [each.ordinal for each in sightings.named(who)] == found
