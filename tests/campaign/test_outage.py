@@ -14,6 +14,7 @@ from nexus_client.outbox import Delivered
 from tests.campaign.outage import MODES, has_come, play
 
 
+@pytest.mark.early
 async def test_nothing_is_lost_and_nothing_is_sent_behind_our_back():
     told = await play(seconds=4, vmms=60, seed=1, timeout_s=0.5)
     assert told["lost"] == []
@@ -51,6 +52,7 @@ def _any_success_is_delivered(monkeypatch):
     )
 
 
+@pytest.mark.early
 @pytest.mark.parametrize(
     "plant",
     [

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 from support.propolis.arms import B, R, S, run
 from support.propolis.wire import PROPERTIES, WireArm, WireNet, by_spec, make_spec
 from support.rows import in_one_test
@@ -201,12 +202,13 @@ WITH_BODY = [
 ]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("version", "method", "path"), WITH_BODY)
 def test_generated_requests_get_answers_of_the_document(version: str, method: str, path: str) -> None:
     schema = body_schema(version, method, path)
     assert schema is not None
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=by_profile(6, nightly=60), deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         state=st.sampled_from(PREPARED),
         body=requests_of(version, schema),

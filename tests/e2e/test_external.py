@@ -152,6 +152,7 @@ async def test_a_token_file_that_is_none_is_a_sentence_before_anything_is_played
     assert api.asked == []
 
 
+@pytest.mark.early
 async def test_trouble_is_told_and_the_public_api_is_asked_again(api, tmp_path):
     body = json.dumps({"request_id": "r", "error_code": "ServiceNotAvailable", "message": "Service Unavailable"})
     api.troubles["/v1/instances"] = [(503, {}, body), (429, {"retry-after": "1"}, "slow down"), (200, {}, "[]")]

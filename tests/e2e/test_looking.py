@@ -441,6 +441,7 @@ async def test_a_misspelt_name_is_told_soon(rack):
         await small.expect("wbe-1", "running", within_s=10_000)
 
 
+@pytest.mark.early
 async def test_the_next_of_a_numbered_row_is_not_misspelt(rack):
     small, _ = rack
     waiting = asyncio.ensure_future(small.expect("web-3", "running", within_s=60))

@@ -100,6 +100,7 @@ async def test_a_stop_that_a_rule_stalls_is_ended_by_the_agent(tmp_path):
     assert gens["destroyed"] == max(gens.values())
 
 
+@pytest.mark.early
 async def test_a_scenario_of_the_library_behaves_so_against_the_nexus_stub(tmp_path):
     """scenarios/stuck-stop.yaml as it is, but for a grace of 20 s."""
     file, port_file = tmp_path / "stuck-stop.yaml", tmp_path / "p.json"

@@ -40,6 +40,7 @@ def play(text):
     return [failure.text for failure in result.failures], "\n".join(said)
 
 
+@pytest.mark.early
 def test_a_scenario_plays_on_real_sockets():
     failures, said = play(TEXT)
     assert failures == []
@@ -61,6 +62,7 @@ expect:
 """
 
 
+@pytest.mark.early
 @pytest.mark.parametrize(("hazards", "fails"), [("none", False), ("stop_lost_in_migration", True)])
 def test_a_stop_in_a_migration_is_lost_on_sockets_as_in_virtual_time(hazards, fails):
     failures, _ = play(STOPPED_WHILE_IT_MOVES.replace("hazards: none", f"hazards: {hazards}"))

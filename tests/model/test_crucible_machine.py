@@ -5,6 +5,7 @@ from uuid import UUID
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from support.profile import by_profile
 
 from sim_sled.core.crucible.agents import Agents
 from sim_sled.core.crucible.values import RegionRequest, RegionState
@@ -170,4 +171,6 @@ def _id(number):
 
 
 TestCrucible = CrucibleMachine.TestCase
-TestCrucible.settings = settings(stateful_step_count=60)
+TestCrucible.settings = settings(
+    max_examples=by_profile(30, nightly=settings.default.max_examples), stateful_step_count=60
+)

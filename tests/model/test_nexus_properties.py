@@ -4,13 +4,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from support.nexus.machine import machine
+from support.profile import by_profile
 
 from nexus_client.stub.properties import NAMES, PropertyBroken
 from nexus_client.stub.records import InvariantBroken
 from nexus_client.stub.variants import VARIANTS
 
 TestNexus = machine().TestCase
-TestNexus.settings = settings(stateful_step_count=40)
+TestNexus.settings = settings(
+    max_examples=by_profile(30, nightly=settings.default.max_examples), stateful_step_count=40
+)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

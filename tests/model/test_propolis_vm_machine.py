@@ -13,6 +13,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from support.profile import by_profile
 from support.propolis.arms import CoreArm, Net
 from support.propolis.oracle import Oracle, check_history
 
@@ -251,4 +252,6 @@ class MovingMachine(RuleBasedStateMachine):
 TestLifeMachine = LifeMachine.TestCase
 TestLifeMachine.settings = settings(deadline=None)
 TestMovingMachine = MovingMachine.TestCase
-TestMovingMachine.settings = settings(deadline=None, stateful_step_count=40)
+TestMovingMachine.settings = settings(
+    max_examples=by_profile(30, nightly=settings.default.max_examples), deadline=None, stateful_step_count=40
+)

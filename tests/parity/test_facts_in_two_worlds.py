@@ -229,6 +229,7 @@ REQUESTS = {
 }
 
 
+@pytest.mark.early
 @pytest.mark.timeout(300)
 def test_any_operation_can_be_failed_hung_up_and_delayed_in_both_worlds(quick_ends):
     doings = {"fail": "fail: 503", "reset": "reset: true", "delay": "delay: 100ms", "hang": "hang: 100ms"}

@@ -57,6 +57,7 @@ def played():
     return found
 
 
+@pytest.mark.early
 @pytest.mark.parametrize("judge", CASES)
 def test_a_judge_passes_right_sleds_and_fails_wrong_ones_on_sockets(judge, played):
     assert [failure.text for failure in played[judge, None].failures] == []

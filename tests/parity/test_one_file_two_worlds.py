@@ -236,6 +236,7 @@ def assert_the_same(wanted, monkeypatch):
     assert not found, "\n".join(found.values())
 
 
+@pytest.mark.early
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_action_means_the_same(part, monkeypatch):
