@@ -15,7 +15,7 @@ import attrs
 from sim_sled.language.field_types import BAD, Kind, Many, Reader, scalar
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.source import NOWHERE, Mark
-from sim_sled.language.words import hint
+from sim_sled.language.words import BOOLEAN_KEYS, hint
 
 _META: Final = "scenario"
 
@@ -158,9 +158,12 @@ class Struct:
                 return short
         if not isinstance(node, Map):
             what = "a list" if isinstance(node, Seq) else "one value" if not node.is_null else "nothing"
-            return reader.bad(
-                "E111", node.mark, f"'{field}' is a mapping ({', '.join(list(infos)[:6])} ...), not {what}"
-            )
+            may = "a mapping"
+            may_be_true = not any(info.required for info in infos.values())
+            if may_be_true and isinstance(node, Scalar) and BOOLEAN_KEYS.get(node.text.lower()) == "true":
+                may, what = "true or a mapping", f"'{node.text}'"
+            listed = ", ".join(list(infos)[:6]) + (" ..." if len(infos) > 6 else "")
+            return reader.bad("E111", node.mark, f"'{field}' is {may} ({listed}), not {what}")
         marks: dict[str, Mark] = {"": node.mark}
         given: dict[str, Any] = {}
         for key, value in node.pairs:

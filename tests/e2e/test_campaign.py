@@ -106,7 +106,7 @@ class DaskCluster:
     async def begin(self, workers):
         from distributed import Scheduler  # a second, and every pytest worker collects this file
 
-        self.scheduler = await Scheduler(host="127.0.0.1", port=0, dashboard=False)
+        self.scheduler = await Scheduler(host="127.0.0.1", port=0, dashboard=False, dashboard_address="127.0.0.1:0")
         for _ in range(workers):
             await self.join()
         return self.scheduler.address
