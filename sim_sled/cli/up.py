@@ -74,7 +74,7 @@ def up(
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_host: Annotated[
-        list[str] | None, typer.Option(help="a name that leads to the control API, beside localhost")
+        list[str] | None, typer.Option(metavar="NAME", help="a name that leads to the control API, beside localhost")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     hung_after: Annotated[
