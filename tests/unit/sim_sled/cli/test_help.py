@@ -222,6 +222,13 @@ def test_a_number_means_the_same_wherever_a_program_exits():
         assert codes == [], f"{path}: {codes}; take them of {table.name}"
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_follows_an_option_is_named_where_it_is_more_than_a_text(name):
+    """`--control ADDR`, as everywhere, and not `--control TEXT`."""
+    an_address_a_size_a_time = r"  --\S+ TEXT .*(\bAPI\b|like \d|e\.g\. \d|by name|=FILE)"
+    assert re.findall(rf"^{an_address_a_size_a_time}.*$", run(name, "manual").output, re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("value", ["inf", "1e300", "nan"])
 @pytest.mark.parametrize(
     "words",
