@@ -196,5 +196,5 @@ def behaviour_of(variant: str | None) -> Behaviour:
     if variant is None:
         return Behaviour()
     if variant not in VARIANTS:
-        raise KeyError(f"no variant {variant!r}; there are {', '.join(sorted(VARIANTS))}")
+        raise KeyError(f"no variant {variant!r}; there are: {', '.join(sorted(VARIANTS))}")
     return VARIANTS[variant]()

@@ -48,7 +48,9 @@ def _token(text: str | None) -> str | None:
 
 At = Annotated[
     str | None,
-    typer.Option("--at", metavar="ADDR", envvar="SIM_SLED_CONTROL", callback=_address, help="its control API"),
+    typer.Option(
+        "--at", metavar="ADDR", envvar="SIM_SLED_CONTROL", callback=_address, help="control API of the daemon"
+    ),
 ]
 
 
@@ -74,7 +76,7 @@ Token = Annotated[
         metavar="TEXT",
         envvar="SIM_SLED_TOKEN",
         callback=_token,
-        help="that it was started with, if it was",
+        help="what the daemon was started with, if it was",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]

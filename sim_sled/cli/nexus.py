@@ -72,17 +72,24 @@ def nexus(
     ] = None,
     *,
     control: Annotated[
-        str | None, typer.Option(help="control API: instances, sleds, faults; loopback of ADDR's kind if missing")
+        str | None,
+        typer.Option(
+            metavar="ADDR", help="control API: instances, sleds, faults; loopback of ADDR's kind if missing"
+        ),
     ] = None,
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
     control_host: Annotated[
         list[str] | None,
-        typer.Option(help="a name that leads to the control API, beside localhost"),
+        typer.Option(metavar="NAME", help="a name that leads to the control API, beside localhost"),
     ] = None,
-    lockstep: Annotated[str | None, typer.Option(help="lockstep API; at ADDR's host if missing")] = None,
+    lockstep: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="lockstep API; at ADDR's host if missing")
+    ] = None,
     rules: Annotated[Rules, typer.Option(help="which Nexus's rules")] = Rules.HEAD,
-    variant: Annotated[str | None, typer.Option(help="a Nexus that is wrong on purpose, by name")] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="a Nexus that is wrong on purpose (sim-sled docs nexus-model)")
+    ] = None,
     hazard: Annotated[
         list[HazardName] | None,
         typer.Option(
@@ -219,7 +226,7 @@ def _migrate_records(rows: Path | None) -> int:
         return BAD_INPUT
     except MigrationError as error:
         for problem in error.problems:
-            say(problem)
+            say(f"{rows or 'standard input'}: {problem}")
         return BAD_INPUT
     return GOOD
 

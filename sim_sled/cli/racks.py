@@ -86,6 +86,8 @@ def detached(name: str, args: list[str], told_as: ToldAs, log_file: Path | None)
         while process.poll() is None:  # it gives up by itself when nothing goes on any more (small_rack.READY_S)
             found = known.running().get(name)
             if found is not None and found["pid"] == process.pid:
+                for told in left_out(Path(written).read_text(encoding="utf-8", errors="replace")):
+                    say(told)
                 Path(written).replace(known.log_of(name))
                 sys.stdout.write(told_as(found | {"log": str(log_file or known.log_of(name))}))
                 return 0
@@ -104,6 +106,16 @@ def detached(name: str, args: list[str], told_as: ToldAs, log_file: Path | None)
 def _for_people(said: str) -> str:
     """Of what a detached rack wrote, its sentences; all of it, if there are none: it did not end by itself."""
     return "".join(line for line in said.splitlines(keepends=True) if not _is_logged(line)) or said
+
+
+def left_out(said: str) -> list[str]:
+    """Of what a detached rack logged until it was ready: what of its scenario a rack does not do."""
+    told = []
+    for line in filter(_is_logged, said.splitlines()):
+        with contextlib.suppress(ValueError):  # the last one may be under way
+            logged = foreign.loads(line)
+            told += [str(logged["msg"])] if logged.get("component") == "scenario" else []
+    return told
 
 
 def _is_logged(line: str) -> bool:

@@ -114,7 +114,9 @@ def run(
     hazard: Hazard = None,
     swarm: Swarm = False,
     pace: Pace = None,
-    until: Annotated[str | None, typer.Option(help="end at this time of the run, e.g. 10m")] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="end at this time of the run, e.g. 10m")
+    ] = None,
     require_fired: Annotated[bool, typer.Option(help="exit 4 if a rule never fired")] = False,
     strict: Annotated[bool, typer.Option(help="a warning of the run fails it: exit 1")] = False,
     json: Annotated[bool, typer.Option("--json", help="one JSON document")] = False,
@@ -123,7 +125,7 @@ def run(
     trace: Annotated[Path | None, typer.Option(help="write the trace, for `replay`")] = None,
     timeline: Annotated[Path | None, typer.Option(help="write Trace Event JSON, for Perfetto")] = None,
     sequence: Annotated[
-        str | None, typer.Option(help="HOSTNAME=FILE: write a Mermaid sequence of one instance")
+        str | None, typer.Option(metavar="HOSTNAME=FILE", help="write a Mermaid sequence of one instance")
     ] = None,
     page: Annotated[Path | None, typer.Option(help="write an HTML page with a time slider, all in one file")] = None,
     files_from: FilesFrom = None,
@@ -238,7 +240,9 @@ def explain(
             metavar="VMM", help="v17, a host name, or an id; if missing: which rules fire, in their order"
         ),
     ] = None,
-    at: Annotated[str | None, typer.Option(help="time of the run, e.g. 12s; its end if missing")] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="time of the run, e.g. 12s; its end if missing")
+    ] = None,
     seed: Seed = None,
     variant: Variant = None,
     sled_variant: SledVariant = None,

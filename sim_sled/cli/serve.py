@@ -91,10 +91,12 @@ def serve(
     seed: Annotated[int | None, typer.Option(help="decides every draw; wins over the scenario's")] = None,
     hardware: Annotated[Path | None, typer.Option(help="TOML or JSON file with the sled's hardware")] = None,
     hardware_threads: Annotated[int | None, typer.Option(min=1, help="hyperthreads of its CPUs")] = None,
-    physical_ram: Annotated[str | None, typer.Option(help="like 64GiB")] = None,
-    reservoir_size: Annotated[str | None, typer.Option(help="like 32GiB; smaller than the RAM")] = None,
+    physical_ram: Annotated[str | None, typer.Option(metavar="SIZE", help="like 64GiB")] = None,
+    reservoir_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="like 32GiB; smaller than the RAM")
+    ] = None,
     zpools: Annotated[int | None, typer.Option(min=0, help="how many, a U.2 disk each")] = None,
-    zpool_size: Annotated[str | None, typer.Option(help="like 1TiB")] = None,
+    zpool_size: Annotated[str | None, typer.Option(metavar="SIZE", help="like 1TiB")] = None,
     cpu_family: Annotated[str | None, typer.Option(help="amd_milan, amd_turin, amd_turin_dense, unknown")] = None,
     role: Annotated[str | None, typer.Option(help="gimlet or scrimlet")] = None,
     baseboard_model: Annotated[str | None, typer.Option(help="as its inventory names it")] = None,
@@ -141,12 +143,12 @@ def serve(
         typer.Option(metavar="DIR", help="write every request, decision, report and timer here; `replay` plays it"),
     ] = None,
     accept_newer_api: Annotated[bool, typer.Option(help="take a newer api-version for the newest known")] = False,
-    control: Annotated[str, typer.Option(callback=read_address, help="control API")] = "[::1]:0",
+    control: Annotated[str, typer.Option(metavar="ADDR", callback=read_address, help="control API")] = "[::1]:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_token_file: Annotated[Path | None, typer.Option(help="its first line is the token")] = None,
     control_host: Annotated[
         list[str] | None,
-        typer.Option(help="a name that leads to the control API, beside localhost"),
+        typer.Option(metavar="NAME", help="a name that leads to the control API, beside localhost"),
     ] = None,
     nexus_wait: Annotated[
         float | None, typer.Option(min=0, max=SECONDS_MAX, help="exit 3 if not registered after so many seconds")

@@ -62,7 +62,7 @@ def up(
         typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size", autocompletion=in_library),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
-    name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = UNNAMED,
+    name: Annotated[str, typer.Option(metavar="RACK", help="ids and serials follow from it")] = UNNAMED,
     pace: Pace = "dev",
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="decides every draw; wins over the scenario's")
@@ -74,7 +74,7 @@ def up(
     control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_host: Annotated[
-        list[str] | None, typer.Option(help="a name that leads to the control API, beside localhost")
+        list[str] | None, typer.Option(metavar="NAME", help="a name that leads to the control API, beside localhost")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that share the sleds")] = 1,
     hung_after: Annotated[

@@ -200,7 +200,8 @@ _From = TypedDict("_From", {"from": NotRequired[str]})  # same
 
 class VmmRow(VmmFacts, _In):
     """A line of `ps`. `in`: the state in words of the language; `rule`: the one that holds a report of it, or stalls
-    it where it is; `sled`: as the scenario's fleet calls it, its id if none does.
+    it where it is; `sled`: as the scenario's fleet calls it, its id if none does; `unacknowledged`: how often its
+    report has gone out, 0 once Nexus has taken it.
     """
 
     ordinal: str

@@ -23,6 +23,7 @@ from sim_sled.core.happenings import Happening
 from sim_sled.core.why import row, why
 from sim_sled.daemon.history import text_of
 from sim_sled.daemon.sightings import Sighting, Sightings, whole_id
+from sim_sled.language.words import hint
 from sim_sled.play.events import told_event
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ class Looking:
             left = until - loop.time()
             if left <= 0:
                 if seen is None:
-                    raise Unmet(f"after {within_s:g} s {nobody}")
+                    raise Unmet(self._nobody(who, nobody, within_s))
                 raise Unmet(self.unmet(seen, state, within_s))
             meant = "" if seen is not None else self._misspelt(who)
             if meant and loop.time() - began >= MISSPELT_S:
@@ -274,9 +275,14 @@ class Looking:
         """
         names = {seen.hostname.lower(): seen.hostname for seen in self.sightings.all()}
         for near in get_close_matches(who.lower(), names, n=3, cutoff=NEAR):
-            if near.strip("0123456789") != who.lower().strip("0123456789"):
+            if _unnumbered(near) != _unnumbered(who):
                 return names[near]
         return ""
+
+    def _nobody(self, who: str, nobody: NobodyMeant | None, within_s: float) -> str:
+        """What is said at the end of the time: by now whoever is like it at all may have been meant."""
+        names = [seen.hostname for seen in self.sightings.all() if _unnumbered(seen.hostname) != _unnumbered(who)]
+        return f"after {within_s:g} s {nobody}{hint(who, names)}"
 
     def is_in(self, who: str, state: str) -> bool:
         """Whether a VMM is there and in that state now."""
@@ -290,7 +296,7 @@ class Looking:
         try:
             return self.unmet(self.meant(who), state, within_s).splitlines()
         except NobodyMeant as nobody:
-            return [f"after {within_s:g} s {nobody}"]
+            return [self._nobody(who, nobody, within_s)]
 
     def unmet(self, seen: Sighting, state: str, within_s: float) -> str:
         """What a failed expectation says."""
@@ -300,6 +306,10 @@ class Looking:
         lines += ["timeline:", *(f"  {line}" for line in self.timeline(seen))]
         lines += ["why:", *(f"  {line}" for line in self.why(seen)["says"])]
         return "\n".join(lines)
+
+
+def _unnumbered(hostname: str) -> str:
+    return hostname.lower().strip("0123456789")
 
 
 def _is_called(who: Subject, low: str, exactly: UUID | None) -> bool:

@@ -228,7 +228,8 @@ class Workers:
             if process is None or process.returncode is not None:
                 continue
             each.pulse.second()
-            if each.pulse.silent_s == SILENT_S and each.why_not is not None:
+            # one on its way up has much to do at once, and nobody waits for it yet
+            if each.ready is not None and each.pulse.silent_s == SILENT_S and each.why_not is not None:
                 self._log.warning("a worker does not answer", first=each.spec.first, pid=process.pid)
                 self.told(each.why_not)
             if each.hung_s is not None and each.pulse.silent_s >= each.hung_s and not is_debugged(process.pid):

@@ -258,5 +258,5 @@ def wrong_sled(variant: str | None) -> WrongSled | None:
     if variant is None:
         return None
     if variant not in SLED_VARIANTS:
-        raise KeyError(f"no sled variant {variant!r}; there are {', '.join(sorted(SLED_VARIANTS))}")
+        raise KeyError(f"no sled variant {variant!r}; there are: {', '.join(sorted(SLED_VARIANTS))}")
     return SLED_VARIANTS[variant]()

@@ -441,6 +441,18 @@ async def test_a_misspelt_name_is_told_soon(rack):
         await small.expect("wbe-1", "running", within_s=10_000)
 
 
+async def test_at_the_end_of_the_time_the_nearest_name_is_told_however_unlike(rack):
+    small, _ = rack
+    await small.create_instance("app")
+    for who, near in (("pap", " (did you mean 'app'?)"), ("app2", ""), ("xyz", "")):
+        with pytest.raises(Unmet) as told:
+            await small.expect(who, "running", within_s=0)
+        said = f"after 0 s no VMM is called '{who}': "
+        assert str(told.value).startswith(said)
+        assert str(told.value).endswith(near or str(small.meant("app").propolis_id)), told.value
+        assert small.daemon.look.not_in(who, "running", 0) == [str(told.value)]
+
+
 @pytest.mark.early
 async def test_the_next_of_a_numbered_row_is_not_misspelt(rack):
     small, _ = rack

@@ -430,8 +430,10 @@ def put(size: int, sent: bytes, **headers: str) -> bytes:
     return f"PUT /a HTTP/1.1\r\nhost: x\r\n{more}content-length: {size}\r\n\r\n".encode() + sent
 
 
+@pytest.mark.parametrize("slowly", [True, False])
 @pytest.mark.parametrize(("size", "status"), [(9, 200), (10, 200), (11, 400)])
-async def test_a_body_that_comes_slowly_may_be_exactly_as_large_as_is_said(size, status):
+async def test_a_body_in_chunks_may_be_exactly_as_large_as_is_said(size, status, slowly):
+    """Whether it comes behind its head or with it."""
     reached = asyncio.Event()
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -443,9 +445,14 @@ async def test_a_body_that_comes_slowly_may_be_exactly_as_large_as_is_said(size,
 
     async with serving(handler) as connect:
         client = await connect()
-        client.send(b"PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
-        await asyncio.wait_for(reached.wait(), WAIT_S)
-        client.send(f"{size:x}\r\n".encode() + b"x" * size + b"\r\n0\r\n\r\n")
+        head = b"PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        body = f"{size:x}\r\n".encode() + b"x" * size + b"\r\n0\r\n\r\n"
+        if slowly:
+            client.send(head)
+            await asyncio.wait_for(reached.wait(), WAIT_S)
+            client.send(body)
+        else:
+            client.send(head + body)
         assert await client.status() == status
 
 

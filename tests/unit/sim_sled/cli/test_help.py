@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import processes
 from support.command import CliRunner
 from support.rows import in_one_test
 
@@ -124,10 +125,12 @@ def test_the_page_has_the_table_of_exit_codes():
 def test_a_shell_completes_commands(shell, begins):
     # not the shell that started these tests, if there was one
     told = {**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    program = [Path(sys.executable).with_name("sim-sled")]
+    if shell != "bash":  # one is the program that was installed
+        program = processes.forked("sim_sled")
     done = subprocess.run(
-        [Path(sys.executable).with_name("sim-sled"), "--show-completion", shell],
-        capture_output=True, text=True, check=False, env=told,
-    )  # fmt: skip
+        [*program, "--show-completion", shell], capture_output=True, text=True, check=False, env=told
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(begins)
     assert f"=complete_{shell}" in done.stdout
@@ -217,6 +220,13 @@ def test_a_number_means_the_same_wherever_a_program_exits():
     for path in [*root.glob("sim_sled/cli/*.py"), *root.glob("*/__main__.py"), root / "sim_sled/daemon/serve.py"]:
         codes = [line for line in path.read_text().splitlines() if said.search(line) and "exit" in line.lower()]
         assert codes == [], f"{path}: {codes}; take them of {table.name}"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_follows_an_option_is_named_where_it_is_more_than_a_text(name):
+    """`--control ADDR`, as everywhere, and not `--control TEXT`."""
+    an_address_a_size_a_time = r"  --\S+ TEXT .*(\bAPI\b|like \d|e\.g\. \d|by name|=FILE)"
+    assert re.findall(rf"^{an_address_a_size_a_time}.*$", run(name, "manual").output, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("value", ["inf", "1e300", "nan"])

@@ -153,6 +153,17 @@ async def test_who_is_killed_after_two_minutes_of_silence(monkeypatch, process, 
     assert (process.signals if process else []) == ([signal.SIGKILL] if killed else [])
 
 
+@pytest.mark.parametrize("ready", [True, False])
+async def test_a_silence_is_told_once_and_not_of_one_that_is_on_its_way_up(ready):
+    rack, told = Workers([Spec("rack", 1, 1, 1, "", None, 0, "instant", "token")]), []
+    rack.told = told.append
+    rack.all[0].process = Process()
+    rack.all[0].ready = Ready("127.0.0.1:1", []) if ready else None
+    for _ in range(HUNG_S - 1):
+        rack.second()
+    assert len(told) == (1 if ready else 0)
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("2m", HUNG_S), ("1h0.5s", 3600), ("10s", 10), ("never", None)])
 def test_how_long_a_worker_may_be_silent_is_a_duration_or_never(text, seconds):
     assert _hung_s(text) == seconds

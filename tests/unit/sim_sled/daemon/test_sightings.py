@@ -1,11 +1,13 @@
 """What a daemon remembers of a VMM, and what it says of one that went without an end."""
 
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
 from sim_sled.core.happenings import AGENT_ABORTS, AGENT_FORGETS, Happening, Kind
 from sim_sled.core.rack import Rack
+from sim_sled.daemon import sightings as module
 from sim_sled.daemon.sightings import Sighting, Sightings
 
 ID = UUID(int=1)
@@ -84,3 +86,19 @@ def test_a_vmm_is_named_by_ordinal_id_host_name_instance_or_the_beginning_of_its
         sightings._of[UUID(int=number)] = Sighting(UUID(int=number), UUID(int=number + 10), hostname, ID, number, 0)
     sightings._of[UUID(int=3)].hostname = str(UUID(int=77)) if who == str(UUID(int=77)) else "web-3"
     assert [each.ordinal for each in sightings.named(who)] == found
+
+
+def test_of_many_vmms_the_oldest_that_are_gone_are_forgotten_and_none_that_is_there(monkeypatch):
+    """Of a daemon with 30,000 VMMs, 10,000 that were running had lost their names."""
+    monkeypatch.setattr(module, "KEPT_MAX", 3)
+    monkeypatch.setattr(module, "SWEPT_EVERY", 4)
+    sled = SimpleNamespace(vmms={})
+    many = Sightings(SimpleNamespace(sleds={ID: sled}))
+    for number in range(1, 13):
+        about = SimpleNamespace(instance_id=ID, hostname=f"web-{number}")
+        sled.vmms[UUID(int=number)] = SimpleNamespace(about=about)
+        if number > 4:  # the first four stay, and of the others only the newest is there
+            sled.vmms.pop(UUID(int=number - 1), None) if number > 5 else None
+        many.watch(Happening(10, ID, UUID(int=number), Kind.REGISTERED, None), lambda _: None)
+    assert [seen.ordinal for seen in many.all()] == [1, 2, 3, 4, 9, 10, 11, 12]
+    assert [seen.ordinal for seen in many.named("web-1")] == [1]

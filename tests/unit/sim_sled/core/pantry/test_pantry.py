@@ -6,8 +6,9 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.profile import by_profile
 
 from propolis_stub.spec.volumes import Region, RegionOptions, Volume
 from sim_sled.core.crucible.agents import Agents
@@ -354,6 +355,8 @@ def _spans(draw):
     return first * BLOCK, draw(st.integers(1, WHOLE - first)) * BLOCK
 
 
+@pytest.mark.nightly
+@settings(max_examples=by_profile(25, nightly=5_000))
 @given(
     parent_blocks=st.sampled_from([0, 1, 129, 350, 500, WHOLE]),
     writes=st.lists(st.tuples(_spans(), st.integers(1, 255)), max_size=4),
