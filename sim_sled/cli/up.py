@@ -62,7 +62,7 @@ def up(
         typer.Option(metavar="NAME|FILE", help="rules, and the fleet's size", autocompletion=in_library),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="read the scenario again whenever its file changes")] = False,
-    name: Annotated[str, typer.Option(metavar="RACK", help="ids, serials and addresses follow from it")] = UNNAMED,
+    name: Annotated[str, typer.Option(metavar="RACK", help="ids and serials follow from it")] = UNNAMED,
     pace: Pace = "dev",
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="decides every draw; wins over the scenario's")

@@ -29,6 +29,7 @@ def _report(results: list[Played]) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.early
 @pytest.mark.parametrize(
     "explicit",
     [

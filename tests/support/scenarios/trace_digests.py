@@ -1,5 +1,6 @@
-"""Prints a digest of the trace of every library scenario, for several seeds or its own. Run as a process of its own,
-so that processes with different PYTHONHASHSEED can be compared: `python .../trace_digests.py JOBS [SEED...]`.
+"""Prints a digest of the trace of every library scenario, or of every nth, for several seeds or its own. Run as a
+process of its own, so that processes with different PYTHONHASHSEED can be compared: `python .../trace_digests.py JOBS
+NTH [SEED...]`.
 """
 
 import hashlib
@@ -15,8 +16,8 @@ from sim_sled.play.run import How
 FOLDER = Path(__file__).parents[3] / "scenarios"
 
 
-def digests(jobs, seeds):
-    loaded, problems = load_scenarios([str(path) for path in sorted(FOLDER.glob("*.yaml"))])
+def digests(jobs, nth, seeds):
+    loaded, problems = load_scenarios([str(path) for path in sorted(FOLDER.glob("*.yaml"))[::nth]])
     assert not problems.errors, problems.text()
     tasks = [
         Task(Path(one.shown).name, one.scenario, seed, How())
@@ -33,5 +34,5 @@ def digest(name, trace):
 
 
 if __name__ == "__main__":
-    for line in digests(int(sys.argv[1]), [int(word) for word in sys.argv[2:]]):
+    for line in digests(int(sys.argv[1]), int(sys.argv[2]), [int(word) for word in sys.argv[3:]]):
         print(line)

@@ -397,6 +397,7 @@ async def test_once_somebody_counts_attempts_every_send_is_tried_though_the_brea
     assert {each.trouble for each in told} == {Trouble.UNREACHED}
 
 
+@pytest.mark.early
 async def test_a_nexus_that_hangs_or_refuses_opens_no_breaker():
     async with (
         _nexus(hangs=lambda vmm: vmm % 2) as address,

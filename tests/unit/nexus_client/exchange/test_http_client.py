@@ -379,6 +379,7 @@ _SAID = st.lists(
 )
 
 
+@pytest.mark.early
 @pytest.mark.nightly
 @settings(max_examples=by_profile(25, nightly=600))
 @given(rounds=st.lists(_SAID, min_size=1, max_size=4), seed=st.integers(0, 2**16))

@@ -244,9 +244,13 @@ async def test_a_file_that_is_edited_and_sealed_again_changes_nothing(rack):
         packed = base64.b85encode(zlib.compress(json.dumps(table).encode())).decode()
         edited = msgspec.structs.replace(good, table=packed)
         edited.digest = edited.sealed()
-        await changes_nothing(rack, edited.text.encode(), "cannot be read")
-        await Snapshots(rack.daemon).restore(good.text.encode())
-        assert (await Snapshots(rack.daemon).take()).table == good.table, what
+        try:
+            await changes_nothing(rack, edited.text.encode(), "cannot be read")
+        except BaseException as error:
+            error.add_note(what)
+            raise
+    await Snapshots(rack.daemon).restore(good.text.encode())
+    assert (await Snapshots(rack.daemon).take()).table == good.table
 
 
 async def test_a_file_of_a_time_that_no_clock_shows_changes_nothing(rack):

@@ -43,6 +43,7 @@ def again(pytester, *options):
     return pytester.run(*processes.forked("pytest", *NAMED, *options))
 
 
+@pytest.mark.early
 def test_the_examples_pass_under_xdist(pytester):
     """Once here; `make examples` runs them fifty times."""
     pytester.makeini(INI)
@@ -113,6 +114,7 @@ def test_a_failed_expectation_tells_timeline_why_seed_and_how_to_see_it_again(pr
     assert "was not 'running' within 0.2 s: it is" in once_more.stdout.str()
 
 
+@pytest.mark.early
 def test_whatever_a_test_fails_of_its_rack_is_told(project):
     """Once, under the test's own failure; of a green test nothing is."""
     done = project(
