@@ -66,11 +66,12 @@ def whole(tmp_path_factory):
 async def test_a_campaign_that_is_killed_has_in_its_file_what_it_had_played(tmp_path):
     file, path, undisturbed = (tmp_path / name for name in ("short.yaml", "results", "undisturbed"))
     file.write_text("version: 1\nload: [{at: 0s, create: {hostname: a}}]\n")
-    endless = ("explore", str(file), "--runs", "1000000", "--jobs", "1", "--results", str(path))
+    endless = ("explore", str(file), "--runs", "1000000", "--jobs", "2", "--results", str(path))
     process = await processes.start(*processes.forked("sim_sled", *endless))
     await until(lambda: lines_of(path) > FEW, process)
     process.send_signal(signal.SIGKILL)
-    await process.communicate()
+    async with asyncio.timeout(60):
+        await process.communicate()  # until those that played have ended, too: they have its streams
     more = str(lines_of(path) + FEW)
     words = ("explore", str(file), "--runs", more, "--jobs", "1", "--results")
     assert "of the runs were in the file" in in_process(*words, str(path), "--resume")[1]

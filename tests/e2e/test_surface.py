@@ -229,17 +229,23 @@ def _says_so_and_nothing_else(ended):
     assert lines[0].startswith("sim-sled: interrupted")
 
 
-@pytest.mark.parametrize("after_s", [0, *(pytest.param(later_s, marks=pytest.mark.long) for later_s in (0.3, 1.5))])
+ENDLESS = {
+    "explore": ["explore", "--runs", "1000000", "--jobs", "2"],
+    "run --jobs": ["run", "--jobs", "2"],
+    "shrink": ["shrink", "--seed", "1"],
+}
+
+
 @pytest.mark.parametrize(
-    "arguments",
+    ("name", "after_s"),
     [
-        pytest.param(["explore", "--runs", "1000000", "--jobs", "2"], id="explore"),
-        pytest.param(["run", "--jobs", "2"], id="run --jobs"),
-        pytest.param(["shrink", "--seed", "1"], id="shrink"),
+        pytest.param(name, after_s, marks=pytest.mark.long if after_s else ())
+        for name in ENDLESS
+        for after_s in (0, 0.3, 1.5)
     ],
 )
-def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, arguments, after_s):
-    path = tmp_path / "long.yaml"
+def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, name, after_s):
+    path, arguments = tmp_path / "long.yaml", ENDLESS[name]
     path.write_text(LONG)
     process = _started(sys.executable, "-c", BEGINS, arguments[0], str(path), *arguments[1:])
     assert process.stdout.readline() == b"begun\n"
@@ -247,15 +253,24 @@ def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, arguments, after_s):
     _says_so_and_nothing_else(_interrupted(process))
 
 
-def test_ctrl_c_while_others_play_ends_them_without_a_word(tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for children as Linux shows them")
+def test_ctrl_c_while_others_play_is_answered_by_one_for_all(tmp_path):
     path, results = tmp_path / "short.yaml", tmp_path / "results"
     path.write_text(SMALL)
     words = ["explore", str(path), "--runs", "1000000", "--jobs", "2", "--results", str(results)]
     process = _started(*processes.forked("sim_sled", *words))
     deadline = time.monotonic() + WITHIN_S
-    while not results.exists() or results.read_bytes().count(b"\n") < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)  # a file has no other way to say that it has grown
+
+    def until_there_are(lines):
+        while not results.exists() or results.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)  # a file has no other way to say that it has grown
+
+    until_there_are(2)
+    for player in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(player), signal.SIGINT)  # a terminal sends it to all; they do not hear it
+    until_there_are(results.read_bytes().count(b"\n") + 50)
     _says_so_and_nothing_else(_interrupted(process))
 
 
