@@ -57,14 +57,21 @@ class Pending(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         self._left.discard(self)
-        return asyncio.wrap_future(self._future).__await__()
+        return self._done().__await__()
+
+    async def _done(self) -> T:
+        __tracebackhide__ = True  # what the reader looks for is the line of his own test
+        try:
+            return await asyncio.wrap_future(self._future)
+        except (AssertionError, ValueError) as error:  # not so, or refused: both say it all
+            raise error.with_traceback(None) from None
 
     def wait(self) -> T:
         """As `await`, in a test that is no coroutine."""
-        __tracebackhide__ = True  # what the reader looks for is the line of his own test
+        __tracebackhide__ = True  # as above
         self._left.discard(self)
         error = self._future.exception()
-        if isinstance(error, AssertionError | ValueError):  # not so, or refused: both say it all
+        if isinstance(error, AssertionError | ValueError):
             raise error.with_traceback(None)
         return self._future.result()
 

@@ -242,6 +242,22 @@ def test_a_vm_is_named_as_people_name_it(project):
     done.assert_outcomes(passed=1)
 
 
+def test_of_a_state_that_is_none_the_line_of_the_test_is_shown_and_nothing_of_ours(project):
+    done = project(
+        """
+        async def test_awaited(sim_rack):
+            await sim_rack.expect("web", "runing", within=0)
+
+        def test_waited_for(sim_rack):
+            sim_rack.expect("web", "runing", within=0).wait()
+        """
+    )
+    done.assert_outcomes(failed=2)
+    said = done.stdout.str()
+    assert said.count("(did you mean 'running'?)") >= 2
+    assert not [name for name in ("small_rack.py", "testing.py") if name in said]
+
+
 def test_rules_are_loaded_and_asserted(project):
     done = project(
         """
