@@ -243,7 +243,7 @@ class Registration:
         assert stored is not None, "compared with nothing"
         self._attempt = 0
         self.why = ""
-        if replace(self.info, generation=stored.generation, decommissioned=stored.decommissioned) == stored:
+        if self._is_told():
             self._settled(now_us)
             return [Registered(stored.generation)]
         if stored.generation >= GENERATION_MAX:
@@ -262,13 +262,22 @@ class Registration:
             self._stored = None
         self.phase = Phase.WAITING
         self.why = why
-        number = draw(self.seed, "registration", self.sled_id, self._attempt)
-        if self._looking and self.recheck_us is not None:
-            self._due_us = now_us + min(delay_us(LOOK_AGAIN, self._attempt, number), self.recheck_us)
-        else:
-            self._due_us = now_us + delay_us(self.retry, self._attempt, number)
+        self._due_us = now_us + self._pause_us()
         self._attempt += 1
         return []
+
+    def _pause_us(self) -> int:
+        number = draw(self.seed, "registration", self.sled_id, self._attempt)
+        if self._looking and self.recheck_us is not None and self._is_told():
+            return min(delay_us(LOOK_AGAIN, self._attempt, number), self.recheck_us)
+        return delay_us(self.retry, self._attempt, number)
+
+    def _is_told(self) -> bool:
+        """Whether Nexus has, as far as known, the sled as it is now."""
+        stored = self._stored
+        return stored is not None and stored == replace(
+            self.info, generation=stored.generation, decommissioned=stored.decommissioned
+        )
 
     def _refused(self, message: str, status: int | None) -> list[RegistrationEffect]:
         self._stored = None
@@ -285,6 +294,9 @@ class Registration:
                 # perhaps the new info is acceptable; what was wrong with the old one is not ours to judge
                 self._attempt = 0
                 return self._read()
+            case Phase.WAITING if self._looking:  # news does not wait for the next look
+                self._due_us = min(self._due_us, now_us + self._pause_us())
+                return []
             case Phase.NEW | Phase.READING | Phase.POSTING | Phase.WAITING | Phase.SILENT:
                 return []  # whatever comes next looks at the new info
             case _:

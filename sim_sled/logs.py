@@ -126,11 +126,12 @@ def _bunyan(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.
     else:
         event["time"] = stamp(at_us)  # by the daemon's clock, which may have been moved
     event.pop("level", None)
-    return {
+    frame = {
         "v": 0,
         "name": "sim-sled",
         "hostname": _HOST,
         "pid": os.getpid(),
         "level": _BUNYAN_LEVEL.get(level, 30),
         "msg": event.pop("event", ""),
-    } | dict(event)
+    }
+    return frame | dict(event) | frame  # whoever reads Bunyan takes these for who has written the line

@@ -592,6 +592,7 @@ class Daemon:
         if self.recorder is not None:
             self.recorder.restored()
         self._tickets = tickets
+        self._counts(self.engine.scenario)
 
     @property
     def on_the_network(self) -> int:
@@ -623,6 +624,9 @@ class Daemon:
             self._turn(Load(scenario), None)
         else:  # who is here was counted without rules, and keeps its number
             self._turn(Load(scenario, self.look.sightings.ordinals(), self.look.sightings.counted), None)
+        self._counts(scenario)
+
+    def _counts(self, scenario: Scenario) -> None:
         self.reporting.senders.breaker = not counts_attempts(scenario)
 
     def fire(self, name: str) -> bool:

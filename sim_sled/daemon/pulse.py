@@ -62,7 +62,7 @@ class Pulse:
         if self.is_silent:
             now = asyncio.get_running_loop().time()
             for limit, since in self._asking.items():
-                if now >= since:
+                if now >= since and not limit.expired():  # who is let go already may take its time
                     limit.reschedule(now)
 
     @contextlib.asynccontextmanager

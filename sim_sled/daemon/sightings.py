@@ -31,7 +31,7 @@ _LOSSES: Final = (AGENT_ABORTS, AGENT_FORGETS)
 KEPT_MAX: Final = 20_000
 """VMMs that are remembered after they are gone; the oldest go first. Some 300 bytes each."""
 SWEPT_EVERY: Final = 4_096
-"""Registrations between two looks for who is gone: one at 200,000 VMMs takes a fifth of a second."""
+"""VMMs more between two looks for who is gone: one at 200,000 VMMs takes a fifth of a second."""
 STATES_MAX: Final = 256
 """States of one VMM: a hundred reboots. Older ones fall off."""
 
@@ -84,6 +84,8 @@ class Sightings:
     _of: OrderedDict[UUID, Sighting] = attrs.field(factory=OrderedDict)
     counted: int = 0
     """The last ordinal."""
+    _swept: int = 0
+    """How many were left by the last look for who is gone."""
 
     def watch(self, happening: Happening, ordinal_of: Callable[[UUID], int | None]) -> Sighting | None:
         """One happening of the rack; the VMM that it is about, if it is about one.
@@ -117,10 +119,11 @@ class Sightings:
     def _begin(self, sled_id: UUID, propolis_id: UUID, at_us: int) -> None:
         about = self.rack.sleds[sled_id].vmms[propolis_id].about
         self._of[propolis_id] = Sighting(propolis_id, about.instance_id, about.hostname, sled_id, self.counted, at_us)
-        if len(self._of) > KEPT_MAX and self.counted % SWEPT_EVERY == 0:
+        if len(self._of) >= max(self._swept, KEPT_MAX) + SWEPT_EVERY:
             gone = [seen.propolis_id for seen in self._of.values() if self.gone(seen)]
             for each in gone[:-KEPT_MAX]:
                 del self._of[each]
+            self._swept = len(self._of)
 
     def _state(self, seen: Sighting, at_us: int, state: str) -> None:
         if seen.state == state:

@@ -74,7 +74,7 @@ class Worker:
     hung_s: int | None = HUNG_S
     """After so many seconds of silence it is killed. None: never."""
     pulse: Pulse = attrs.field(factory=Pulse)
-    beats: asyncio.Task[bytes] | None = None
+    beats: asyncio.Task[None] | None = None
     """Of one that is ready: until it says nothing any more."""
 
     @property
@@ -97,12 +97,26 @@ class Worker:
         return f"{self.sleds} cannot be asked: {why}"
 
     async def said(self) -> bytes:
-        """The next line of its process that is no beat; b"" when it has ended."""
+        """The next line of its process that is no beat; not a whole one when it has ended."""
         assert self.process is not None, "somebody has started it"
         assert self.process.stdout is not None, "asked for"
         while (line := await self.process.stdout.readline()) == BEAT:
             self.pulse.heard()
         return line
+
+    async def says_ready(self) -> Ready | None:
+        """What it says when it is; None if it ends before. Whatever else is printed there, as by somebody's
+        `sitecustomize`, is not for us.
+        """
+        while (line := await self.said()).endswith(b"\n"):
+            with contextlib.suppress(msgspec.DecodeError):
+                return msgspec.json.decode(line, type=Ready)
+        return None
+
+    async def ended(self) -> None:
+        """Until it says nothing any more."""
+        while await self.said():
+            pass
 
 
 class Workers:
@@ -174,8 +188,8 @@ class Workers:
             addresses=worker.addresses,
         )
         worker.process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        line = await worker.said()
-        if not line.endswith(b"\n"):
+        ready = await worker.says_ready()
+        if ready is None:
             code = await worker.process.wait()
             which = f"a worker (sleds {worker.spec.first} and on)"
             if code == ADDRESS_IN_USE:
@@ -186,10 +200,10 @@ class Workers:
             await worker.process.wait()
             await self._start(worker)
             return
-        worker.ready = msgspec.json.decode(line, type=Ready)
-        worker.addresses = worker.ready.addresses
+        worker.ready = ready
+        worker.addresses = ready.addresses
         worker.deaths = 0
-        worker.beats = asyncio.create_task(worker.said())
+        worker.beats = asyncio.create_task(worker.ended())
 
     async def _keep(self, worker: Worker) -> None:
         """Starts it again as often as it dies."""
@@ -203,6 +217,8 @@ class Workers:
                 self._log.error("a worker has died, its sleds come back", first=worker.spec.first, code=code)
                 self.told(f"the worker of {worker.sleds} has ended with {code}; they come back without their VMMs")
             await asyncio.sleep(PAUSES_S[min(worker.deaths, len(PAUSES_S) - 1)])
+            if self._ending:  # it was on its way up when the end came
+                return
             worker.deaths += 1
             try:
                 await self._start(worker)
@@ -230,10 +246,10 @@ class Workers:
             each.pulse.second()
             # one on its way up has much to do at once, and nobody waits for it yet
             if each.ready is not None and each.pulse.silent_s == SILENT_S and each.why_not is not None:
-                self._log.warning("a worker does not answer", first=each.spec.first, pid=process.pid)
+                self._log.warning("a worker does not answer", first=each.spec.first, worker=process.pid)
                 self.told(each.why_not)
             if each.hung_s is not None and each.pulse.silent_s >= each.hung_s and not is_debugged(process.pid):
-                self._log.error("a worker hangs, it is killed", first=each.spec.first, pid=process.pid)
+                self._log.error("a worker hangs, it is killed", first=each.spec.first, worker=process.pid)
                 self.signal(signal.SIGKILL, [each])
 
     @property

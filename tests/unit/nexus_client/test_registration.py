@@ -321,6 +321,26 @@ def test_a_look_that_fails_is_repeated_soon(looking):
     assert looking.next_deadline_us() <= _T0 + _LOOK + 3_000_000
 
 
+@pytest.mark.parametrize("changes", ["between looks", "while one looks", "no"])
+def test_what_changes_in_an_outage_is_told_as_soon_as_nexus_is_back(looking, changes):
+    """Not at the pace of looks, which bring nothing new."""
+    now_us = _T0 + _LOOK
+    while now_us < _T0 + 10 * _LOOK:
+        _got(looking, _DOWN, now_us)
+        now_us = looking.next_deadline_us()
+        looking.handle(Tick(), now_us)
+    if changes == "while one looks":
+        looking.handle(InfoChanged(_BIGGER), now_us)
+    _got(looking, _DOWN, now_us)
+    if changes == "between looks":
+        now_us += 10
+        looking.handle(InfoChanged(_BIGGER), now_us)
+    assert (looking.next_deadline_us() - now_us <= 3_000_000) is (changes != "no")
+    now_us = looking.next_deadline_us()
+    looking.handle(Tick(), now_us)
+    assert _got(looking, _stored(3), now_us) == ([Registered(3)] if changes == "no" else [_post(4, _BIGGER)])
+
+
 def test_looks_during_a_long_outage_are_no_more_than_looks_are_otherwise_and_a_few(looking):
     """A thousand sleds that asked every 2 s were all that a daemon did meanwhile."""
     now_us, looks, pauses = _T0 + _LOOK, 0, []

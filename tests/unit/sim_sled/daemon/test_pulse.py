@@ -10,14 +10,19 @@ import subprocess
 import sys
 
 import attrs
+import msgspec
 import pytest
+import structlog
 import typer
 
 from sim_sled.cli.up import _hung_s
 from sim_sled.daemon import pulse, workers
 from sim_sled.daemon.pulse import HUNG_S, SILENT_S, Pulse, beat, is_debugged
 from sim_sled.daemon.worker import Ready, Spec
-from sim_sled.daemon.workers import Workers
+from sim_sled.daemon.workers import Worker, Workers
+from sim_sled.logs import _bunyan
+
+SPEC = Spec("rack", 1, 1, 1, "", None, 0, "instant", "token")
 
 
 def seconds(of: Pulse, count: int) -> None:
@@ -56,6 +61,29 @@ async def test_who_asks_is_let_go_when_the_process_falls_silent_and_not_sooner()
     with pytest.raises(TimeoutError):
         async with beats.answering():
             pytest.fail("it is known to be silent")
+
+
+async def test_who_is_let_go_and_takes_its_time_for_that_stops_no_seconds():
+    """Nobody would have counted them from then on."""
+    beats = Pulse()
+    goes = asyncio.Event()
+
+    async def asks():
+        async with beats.answering():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await goes.wait()
+
+    asking = asyncio.create_task(asks())
+    await asyncio.sleep(0)
+    seconds(beats, SILENT_S)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    seconds(beats, 1)
+    goes.set()
+    await asyncio.wait([asking], timeout=60)
+    assert isinstance(asking.exception(), TimeoutError)
 
 
 async def test_an_answer_that_takes_its_time_is_waited_for_through_a_silence_within_that_time():
@@ -130,6 +158,13 @@ class Process:
         self.signals.append(number)
 
 
+@attrs.define(eq=False)
+class Talker(Process):
+    """One that says something."""
+
+    stdout: asyncio.StreamReader = attrs.field(factory=asyncio.StreamReader)
+
+
 @pytest.mark.parametrize(
     ("process", "ready", "hung_s", "debugged", "killed"),
     [
@@ -144,7 +179,7 @@ class Process:
 )
 async def test_who_is_killed_after_two_minutes_of_silence(monkeypatch, process, ready, hung_s, debugged, killed):
     monkeypatch.setattr(workers, "is_debugged", lambda _: debugged)
-    rack = Workers([Spec("rack", 1, 1, 1, "", None, 0, "instant", "token")], hung_s=hung_s)
+    rack = Workers([SPEC], hung_s=hung_s)
     [worker] = rack.all
     worker.process = process
     worker.ready = Ready("127.0.0.1:1", []) if ready else None
@@ -155,13 +190,60 @@ async def test_who_is_killed_after_two_minutes_of_silence(monkeypatch, process, 
 
 @pytest.mark.parametrize("ready", [True, False])
 async def test_a_silence_is_told_once_and_not_of_one_that_is_on_its_way_up(ready):
-    rack, told = Workers([Spec("rack", 1, 1, 1, "", None, 0, "instant", "token")]), []
+    rack, told = Workers([SPEC]), []
     rack.told = told.append
     rack.all[0].process = Process()
     rack.all[0].ready = Ready("127.0.0.1:1", []) if ready else None
     for _ in range(HUNG_S - 1):
         rack.second()
     assert len(told) == (1 if ready else 0)
+
+
+async def test_the_line_about_a_worker_that_hangs_is_the_parents_own():
+    """As Bunyan reads it, `pid` is who has written a line."""
+    rack = Workers([SPEC], hung_s=SILENT_S)
+    rack.all[0].process, rack.all[0].ready = Process(pid=77), Ready("127.0.0.1:1", [])
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(SILENT_S):
+            rack.second()
+    assert [line["worker"] for line in lines] == [77, 77]
+    assert _bunyan(None, "error", {"event": "some", "pid": 77})["pid"] == os.getpid()
+
+
+async def test_what_else_is_printed_where_a_worker_beats_is_not_taken_for_its_words():
+    """Somebody's `sitecustomize` did it: no worker was ever ready, or, if it printed later, killed as silent."""
+    process, ready = Talker(), Ready("127.0.0.1:1", ["[::1]:2"])
+    process.stdout.feed_data(b"hello\n\n[1]\n\xff\n" + msgspec.json.encode(ready) + b"\nhello again\n")
+    worker = Worker(SPEC, process=process)
+    assert await worker.says_ready() == ready
+    ends = asyncio.create_task(worker.ended())
+    worker.pulse.silent_s = 3
+    process.stdout.feed_data(b"\n")
+    while worker.pulse.silent_s:
+        await asyncio.sleep(0)
+    assert not ends.done()
+    process.stdout.feed_eof()
+    await asyncio.wait_for(ends, 60)
+
+
+async def test_a_worker_that_ends_within_its_words_was_never_ready():
+    process = Talker()
+    process.stdout.feed_data(b"\n" + msgspec.json.encode(Ready("127.0.0.1:1", [])))
+    process.stdout.feed_eof()
+    assert await Worker(SPEC, process=process).says_ready() is None
+
+
+async def test_whoever_was_on_its_way_up_when_the_end_came_is_not_started_again(monkeypatch):
+    rack, started = Workers([SPEC]), []
+
+    async def start(worker):
+        started.append(worker)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(rack, "_start", start)
+    await rack.stop()
+    await asyncio.wait_for(rack._keep(rack.all[0]), 60)
+    assert started == []
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("2m", HUNG_S), ("1h0.5s", 3600), ("10s", 10), ("never", None)])

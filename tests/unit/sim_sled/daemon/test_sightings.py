@@ -88,8 +88,11 @@ def test_a_vmm_is_named_by_ordinal_id_host_name_instance_or_the_beginning_of_its
     assert [each.ordinal for each in sightings.named(who)] == found
 
 
-def test_of_many_vmms_the_oldest_that_are_gone_are_forgotten_and_none_that_is_there(monkeypatch):
-    """Of a daemon with 30,000 VMMs, 10,000 that were running had lost their names."""
+@pytest.mark.parametrize("counted", [lambda _: None, lambda vmm: 2 * vmm.int - 1], ids=["here", "by rules, as asked"])
+def test_of_many_vmms_the_oldest_that_are_gone_are_forgotten_and_none_that_is_there(monkeypatch, counted):
+    """Of a daemon with 30,000 VMMs, 10,000 that were running had lost their names. Rules count requests: where every
+    other one is refused, no VMM has an even number.
+    """
     monkeypatch.setattr(module, "KEPT_MAX", 3)
     monkeypatch.setattr(module, "SWEPT_EVERY", 4)
     sled = SimpleNamespace(vmms={})
@@ -99,6 +102,6 @@ def test_of_many_vmms_the_oldest_that_are_gone_are_forgotten_and_none_that_is_th
         sled.vmms[UUID(int=number)] = SimpleNamespace(about=about)
         if number > 4:  # the first four stay, and of the others only the newest is there
             sled.vmms.pop(UUID(int=number - 1), None) if number > 5 else None
-        many.watch(Happening(10, ID, UUID(int=number), Kind.REGISTERED, None), lambda _: None)
-    assert [seen.ordinal for seen in many.all()] == [1, 2, 3, 4, 9, 10, 11, 12]
-    assert [seen.ordinal for seen in many.named("web-1")] == [1]
+        many.watch(Happening(10, ID, UUID(int=number), Kind.REGISTERED, None), counted)
+    assert [seen.hostname for seen in many.all()] == [f"web-{number}" for number in (1, 2, 3, 4, 8, 9, 10, 11, 12)]
+    assert [seen.hostname for seen in many.named("v1")] == ["web-1"]

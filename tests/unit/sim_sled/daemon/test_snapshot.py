@@ -85,6 +85,19 @@ async def test_what_is_restored_is_kept_again_to_the_letter(rack):
     assert (await Snapshots(rack.daemon).take()).text == kept
 
 
+@pytest.mark.parametrize("counts", [True, False])
+async def test_whether_each_attempt_is_counted_is_as_the_restored_rules_have_it(counts):
+    """Rules that came by a file counted what the breaker held as attempts."""
+    none, some = scenario("version: 1\nname: none"), scenario(RULES.replace("fleet: {sleds: 2}\n", ""))
+    async with SmallRack() as rack:
+        rack.daemon.pausing.pause()
+        rack.load(some if counts else none)
+        kept = (await Snapshots(rack.daemon).take()).text
+        rack.load(none if counts else some)
+        await Snapshots(rack.daemon).restore(kept.encode())
+        assert rack.daemon.reporting.senders.breaker is not counts
+
+
 async def test_in_another_process_that_listens_in_the_same_place_too(free_port):
     """Where it listens elsewhere, addresses are another's, and its sleds tell Nexus so: nothing else differs."""
     files = []
