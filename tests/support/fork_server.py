@@ -187,8 +187,11 @@ def _end(code: Any) -> NoReturn:
 
 
 if __name__ == "__main__":
+    # ours are those beside these tests, also where others are installed: a copy with a planted bug
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     for name in IMPORTED:
         importlib.import_module(name)
+    del sys.path[0]
     gc.collect()
     gc.freeze()  # else the first collection of each program would make a copy of all that it shares with this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a pytest reaches this process, too
