@@ -146,7 +146,7 @@ def play(folder, mode, run, ends, dies_after=()):
     moments=st.lists(st.floats(0, 1), min_size=1, max_size=3),
 )
 @pytest.mark.nightly
-@settings(max_examples=by_profile(30, nightly=500), deadline=None)
+@settings(max_examples=by_profile(20, nightly=500), deadline=None)
 def test_whenever_nexus_dies_the_end_is_that_of_the_undisturbed_run(mode, run, ends, moments):
     with tempfile.TemporaryDirectory() as folder:
         end, writes = play(folder, mode, run, ends)

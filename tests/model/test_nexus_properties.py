@@ -16,6 +16,7 @@ TestNexus.settings = settings(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_wrong_variant_breaks_a_property_in_a_bounded_search(variant):
     """Generation only: the shrunk programs are kept in test_nexus_variants.py."""

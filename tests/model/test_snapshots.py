@@ -53,7 +53,7 @@ def through_a_file(value, anchors=None):
 
 
 @pytest.mark.nightly
-@settings(max_examples=by_profile(15, nightly=200))
+@settings(max_examples=by_profile(10, nightly=200))
 @given(
     path=st.sampled_from(SCENARIOS).filter(lambda path: not _has_tasks(path)),
     seed=st.integers(0, 10),

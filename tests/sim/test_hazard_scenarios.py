@@ -107,8 +107,9 @@ def test_it_is_the_same_when_the_target_is_lost_between_the_two_completions():
 
 
 @pytest.mark.nightly
+@pytest.mark.long
 def test_the_churn_is_quiet_with_nothing_wrong():
-    explored = explore(Job("storm.yaml", storm(), How()), OneByOne(0), by_profile(1, nightly=20))
+    explored = explore(Job("storm.yaml", storm(), How()), OneByOne(0), by_profile(2, nightly=20))
     assert [group.text for group in explored.groups.values()] == []
 
 
