@@ -110,10 +110,17 @@ def _page_through(text: str) -> None:
 
 
 def _missing_pager() -> str | None:
-    """The program that is asked for and is not there: a shell would start it, fail, and the page would be gone."""
-    wanted = os.environ.get("MANPAGER") or os.environ.get("PAGER") or ""  # as pydoc has it, whom rich asks
-    program = next((word for word in wanted.split() if "=" not in word), None)
-    return None if program is None or shutil.which(program) is not None else program
+    """What is asked for and is no program that is there: a shell would fail, or do nothing, and the page be gone."""
+    import subprocess
+
+    wanted = os.environ.get("MANPAGER") or os.environ.get("PAGER")  # as pydoc has it, whom rich asks
+    if not wanted:
+        return None
+    program = next((word for word in wanted.split() if "=" not in word), wanted)
+    if shutil.which(program) is None:
+        return program
+    read = subprocess.run(["sh", "-n", "-c", wanted], stderr=subprocess.DEVNULL, check=False)
+    return wanted if read.returncode else None
 
 
 def _named(link: re.Match[str]) -> str:

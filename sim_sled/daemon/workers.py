@@ -217,7 +217,7 @@ class Workers:
                 self._log.error("a worker has died, its sleds come back", first=worker.spec.first, code=code)
                 self.told(f"the worker of {worker.sleds} has ended with {code}; they come back without their VMMs")
             await asyncio.sleep(PAUSES_S[min(worker.deaths, len(PAUSES_S) - 1)])
-            if self._ending:  # it was on its way up when the end came
+            if self._ending:  # it was on its way up
                 return
             worker.deaths += 1
             try:

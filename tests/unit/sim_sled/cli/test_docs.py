@@ -66,15 +66,24 @@ def test_on_a_terminal_prose_fits_and_what_can_be_pasted_stays_whole(monkeypatch
     assert "c (daemon.md), scale.md" in " ".join(lines)
 
 
-@pytest.mark.parametrize("pager", ["no-such-pager -R", "LESSCHARSET=utf-8 no-such-pager"])
-def test_a_pager_that_is_not_there_does_not_lose_the_page(pager, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("pager", "named"),
+    [
+        ("no-such-pager -R", "no-such-pager"),
+        ("LESSCHARSET=utf-8 no-such-pager", "no-such-pager"),
+        (" ", " "),
+        ("A=1", "A=1"),
+        ("cat |", "cat |"),
+    ],
+)
+def test_a_pager_that_is_not_there_does_not_lose_the_page(pager, named, monkeypatch, capsys):
     monkeypatch.delenv("MANPAGER", raising=False)
     monkeypatch.setenv("PAGER", pager)
     monkeypatch.setattr(pydoc, "pager", lambda _: None)  # what a shell makes of it
     docs._page_through("# A page\n\nwith words\n")
     said = capsys.readouterr()
     assert "with words" in said.out
-    assert said.err == "sim-sled: there is no pager 'no-such-pager'\n"
+    assert said.err == f"sim-sled: there is no pager '{named}'\n"
 
 
 def test_texts_of_the_program_name_a_page_by_the_command_that_shows_it():
