@@ -119,7 +119,8 @@ def _missing_pager() -> str | None:
     program = next((word for word in wanted.split() if "=" not in word), wanted)
     if shutil.which(program) is None:
         return program
-    read = subprocess.run(["sh", "-n", "-c", wanted], stderr=subprocess.DEVNULL, check=False)
+    reads = ["sh", "-n", "-c", wanted]
+    read = subprocess.run(reads, stderr=subprocess.DEVNULL, check=False)  # noqa: S603 -- it is read, not run
     return wanted if read.returncode else None
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 
@@ -26,7 +26,7 @@ from propolis_stub.presets import DEFAULT
 from sim_sled import port_file as port_files
 from sim_sled.cli.racks import UNNAMED, ToldAs, called, detached
 from sim_sled.cli.scenario import in_library
-from sim_sled.cli.sled_options import read_sled_address
+from sim_sled.cli.sled_options import read_address, read_sled_address
 from sim_sled.cli.surface import fail, say
 from sim_sled.files import why_unwritable
 from sim_sled.log_words import LogLevel
@@ -71,7 +71,7 @@ def up(
         str,
         typer.Option(metavar="ADDR", callback=read_sled_address, help="where the sleds listen; several need port 0"),
     ] = "[::1]:0",
-    control: Annotated[str, typer.Option(metavar="ADDR", help="control API")] = "127.0.0.1:0",
+    control: Annotated[str, typer.Option(metavar="ADDR", callback=read_address, help="control API")] = "127.0.0.1:0",
     control_token: Annotated[str | None, typer.Option(envvar="SIM_SLED_TOKEN", help="needed beyond loopback")] = None,
     control_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="a name that leads to the control API, beside localhost")
@@ -106,6 +106,7 @@ def up(
             nexus = peer_address(nexus)
         except ValueError as error:
             fail(f"--nexus: {error}")
+    guarded = _guarded(control, control_token, control_host or ())
     hung_s = _hung_s(hung_after)
     if as_json and junit == Path("-"):
         fail("--json and --junit - both write to stdout; give --junit a file")
@@ -144,7 +145,6 @@ def up(
     rack = small if workers == 1 else _shared_out(small, scenario, workers, log_level, record, hung_s)
     logs.configure(level=log_level.value)
     told = None if scenario is None else Told(scenario, junit, watch)
-    guarded = Guarded(control, control_token, tuple(control_host or ()))
     with contextlib.ExitStack() as stack:
         antithesis = assertions()
         if antithesis is not None:
@@ -164,6 +164,18 @@ class Told(Struct, frozen=True):
         from sim_sled.play import library
 
         return Path(library.find(self.scenario)[0])
+
+
+def _guarded(address: str, token: str | None, hosts: Sequence[str]) -> Guarded:
+    """What is wrong with it is told before anything starts. Exits with 2."""
+    from nexus_client.dropshot.bearer import BadToken, require_token, token_from
+    from nexus_client.dropshot.text import SocketAddress
+
+    try:
+        require_token(SocketAddress.parse(address), token_from(token, None))
+    except BadToken as bad:
+        fail(str(bad))
+    return Guarded(address, token, tuple(hosts))
 
 
 def _hung_s(text: str) -> int | None:

@@ -35,6 +35,24 @@ def test_a_bad_address_of_the_nexus_model_is_bad_input(words):
     assert "is no address; write [::1]:12221" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--control", "x", "invalid value for '--control': 'x' is not a socket address"),
+        ("--control", "0.0.0.0:0", "the control API on 0.0.0.0:0 is beyond loopback and needs a token"),
+        ("--control-token", "", "the control token is empty"),
+        ("--control-token", "a b", "the control token is empty or not printable ASCII without blanks"),
+    ],
+)
+def test_a_control_api_that_cannot_be_is_told_before_any_sled_is_registered(monkeypatch, option, value, told):
+    """A rack was started first; and with an empty token it stood open."""
+    started = []
+    monkeypatch.setattr("sim_sled.daemon.loop.run", lambda work: started.append(work.close()) or 0)
+    result = sim_sled("up", option, value)
+    assert (result.exit_code, started) == (2, [])
+    assert told in result.stderr
+
+
 def test_a_daemon_that_is_not_there_is_told_in_plain_words():
     result = sim_sled("ps", "--at", "[::1]:1")
     assert result.exit_code == 3
