@@ -281,7 +281,10 @@ class Front:
         found = await self.ask_all(call, there)
         have = [(each, said.json()) for each, said in zip(self._workers.all, found, strict=True) if said.good]
         several = [said for said in found if said.status == 409]
-        if have and not several and len({seen["instance_id"] for _, seen in have}) == 1:
+        low = call.text("who").strip().lower()
+        # whoever has had this host name before is out of it
+        meant = [seen for _, seen in have if seen.get("hostname", "").lower() != low or not seen.get("gone")]
+        if have and not several and len({seen["instance_id"] for seen in meant}) <= 1:
             # an instance lives through many VMMs, perhaps here and there: as in one process (`Sightings.named`)
             worker, _ = max(have, key=lambda each: _nearness(each[1]))
             return await self.ask(worker, call)

@@ -160,8 +160,9 @@ class Sightings:
 
     def named(self, who: str) -> list[Sighting]:
         """Whom a person means: a UUID of a VMM or an instance, the beginning of one (four digits or more), a host
-        name, or an ordinal (`v17`). Of an instance, the newest VMM that is there (after a migration that failed: its
-        source), else the one that ended last. Several, if that is ambiguous; empty, if nobody is.
+        name, or an ordinal (`v17`). Of an instance or a host name, the newest VMM that is there (after a migration
+        that failed: its source), else the one that ended last. Several, if that is ambiguous, as where two instances
+        of one host name are there; empty, if nobody is.
         """
         low = who.strip().lower()
         exactly = whole_id(low)  # compared as ids: each as a text would take a hundred times as long
@@ -174,9 +175,10 @@ class Sightings:
         by_instance = (each for each in everybody if each.instance_id == exactly)
         for belonging in (by_host_name, by_instance):
             if mine := list(belonging):
-                # the last one of an instance wins
-                meant = {each.instance_id: each for each in sorted(mine, key=self._nearness)}
-                return [meant[key] for key in sorted(meant, key=str)]
+                # the last one of an instance wins; whoever has had the name before is out of it
+                nearest = sorted(mine, key=self._nearness)
+                meant = {each.instance_id: each for each in nearest if not self.gone(each)}
+                return [meant[key] for key in sorted(meant, key=str)] or nearest[-1:]
         if exactly is None and len(low) >= 4 and all(c in "0123456789abcdef-" for c in low):
             return [each for each in self._of.values() if str(each.propolis_id).startswith(low)]
         return []

@@ -1,6 +1,8 @@
 """What the front of a rack of workers passes on to them."""
 
 import asyncio
+import json
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -8,7 +10,7 @@ from aiohttp import web
 
 from nexus_client.dropshot.listen import Server, listen
 from nexus_client.dropshot.text import SocketAddress
-from sim_sled.daemon.front import Front
+from sim_sled.daemon.front import Front, Said
 from sim_sled.daemon.worker import Ready, Spec
 from sim_sled.daemon.workers import Worker, Workers
 
@@ -88,3 +90,37 @@ async def test_rules_that_a_worker_has_not_taken_are_no_success(second, status, 
         await front.close()
         await there.close()
         await gone.close()
+
+
+@pytest.mark.parametrize(
+    ("who", "seen", "meant"),
+    [
+        pytest.param("WEB", [("a", "1", "gone"), ("b", "2", "there")], 1, id="another instance has the name now"),
+        pytest.param("web", [("b", "2", "there"), ("a", "3", "gone")], 0, id="whoever ended later"),
+        pytest.param("web", [("a", "2", "gone"), ("b", "1", "gone")], 0, id="nobody is there: who ended last"),
+        pytest.param("web", [("a", "1", "there"), ("b", "2", "there")], None, id="two are there"),
+        pytest.param("dead", [("a", "1", "gone"), ("b", "2", "there")], None, id="the beginning of two ids"),
+        pytest.param("dead", [("a", "1", "gone"), ("a", "2", "there")], 1, id="an instance, here and there"),
+    ],
+)
+async def test_whom_several_workers_know_is_meant_as_in_one_process(monkeypatch, who, seen, meant):
+    workers = Workers([Spec("rack", 2, first, 1, "", None, 0, "instant", "token") for first in (1, 2)])
+    front = Front(workers)
+
+    async def ask(worker, _, path=None):
+        number = workers.all.index(worker)
+        if path is None:
+            return Said(200, "text/plain", str(number).encode())
+        instance, time, state = seen[number]
+        known = {
+            "instance_id": instance,
+            "hostname": "web",
+            "since": time,
+            "registered_at": time,
+            "propolis_id": time,
+        }
+        return Said(200, "application/json", json.dumps(known | {"gone": state == "gone"}).encode())
+
+    monkeypatch.setattr(front, "ask", ask)
+    said = await front._owner(SimpleNamespace(text=lambda _: who, values={}))
+    assert (said.status, said.body) == (200, str(meant).encode()) if meant is not None else said.status == 409
