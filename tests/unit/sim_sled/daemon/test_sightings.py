@@ -112,7 +112,7 @@ def test_of_many_vmms_the_oldest_that_are_gone_are_forgotten_and_none_that_is_th
     [((1, 2), [2]), ((1,), [1]), ((), [2]), ((2, 3), [2, 3]), ((1, 2, 3), [2, 3]), ((3,), [3])],
 )
 def test_a_host_name_means_who_is_there_and_not_who_has_had_it_before(there, meant):
-    """A VM that was deleted, and another one of its name: `expect web running` was told of two. 2 was 1's instance."""
+    """A VM was deleted and another one of its name made: `why web` was told of two. 2 is of 1's instance."""
     sled = SimpleNamespace(vmms=[UUID(int=number) for number in there])
     sightings = Sightings(SimpleNamespace(sleds={ID: sled}))
     for number, instance, since_us in ((1, 7, 10), (2, 7, 30), (3, 8, 20)):
