@@ -20,7 +20,7 @@ from support import processes, signals
 _COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 settings.register_profile("dev", max_examples=20, stateful_step_count=20, **_COMMON)
-settings.register_profile("ci", max_examples=60, stateful_step_count=30, **_COMMON)
+settings.register_profile("ci", max_examples=40, stateful_step_count=30, **_COMMON)
 settings.register_profile(
     "nightly",
     max_examples=5000,

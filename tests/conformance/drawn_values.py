@@ -23,13 +23,15 @@ _QUICK: Final = {"deadline": None, "database": None, "suppress_health_check": li
 def each_of(
     name: str, strategy: Callable[[], st.SearchStrategy[Any]], check: Callable[[Any], None], *, number: int
 ) -> None:
-    """`check` each value kept as `name` (`number` of them are drawn); in the nightly profile, others.
+    """`check` each value kept as `name` (`number` of them are drawn); in the nightly profile, others; of what nothing
+    is kept, as many as would be.
 
     A test that calls this is marked `nightly`. `check` also fails for a value that is none of what is meant, so that
     what is kept stays right when a document changes.
     """
-    if NIGHTLY:
-        settings(max_examples=EXAMPLES_NIGHTLY, **_QUICK)(given(strategy())(check))()
+    if NIGHTLY or not (UPDATE or _file(name).exists()):  # of other documents nothing is kept
+        size = EXAMPLES_NIGHTLY if NIGHTLY else number
+        settings(max_examples=size, **_QUICK)(given(strategy())(check))()
         return
     if UPDATE:
         file = _file(name)

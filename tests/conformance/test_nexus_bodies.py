@@ -1,7 +1,6 @@
 """What the Nexus model sends to sleds fits the Sled Agent API of every version, and looks like the recorded tapes."""
 
 import json
-import os
 from pathlib import Path
 from uuid import UUID
 
@@ -27,7 +26,8 @@ from nexus_client.stub.server.bodies import VERSIONS, register_body
 from nexus_client.stub.server.sled_client import request_of
 from nexus_client.types import Asked, InstanceMigrationTargetParams, VmmStateRequested
 
-TAPES = Path(os.environ.get("SIM_SLED_TAPES") or Path(__file__).parents[1] / "data" / "tapes")
+TAPES = Path(__file__).parents[1] / "data" / "tapes"
+"""Always these: what a real Nexus sends is in them, and other tapes (SIM_SLED_TAPES) need not have all of it."""
 VMM = UUID(int=1)
 PATHS = {
     "RegisterVmm": "/vmms/{propolis_id}",

@@ -10,7 +10,7 @@ from functools import cache
 
 import pytest
 from conformance.nexus_players import PLAYERS
-from conformance.test_nexus_traces import FILES, delays_fit, function_of, judge, lines_in
+from conformance.test_nexus_traces import BUNDLED, FILES, FOLDER, delays_fit, function_of, judge, lines_in
 from support.profile import by_profile
 from support.rows import in_one_test
 
@@ -22,10 +22,10 @@ IMPOSSIBLE = (InvariantBroken,)
 
 
 @cache
-def recorded():
-    """By function and rule set."""
+def recorded(with_ours=False):
+    """By function and rule set; `with_ours`: not only of the folder pointed at, which may have few of them."""
     found = {}
-    for path in FILES:
+    for path in [*FILES, *(sorted(BUNDLED.glob("*.jsonl")) if with_ours and FOLDER != BUNDLED else [])]:
         for line in lines_in(path):
             if "excluded" not in line:
                 found.setdefault((function_of(line), line["rules"]), []).append(line)

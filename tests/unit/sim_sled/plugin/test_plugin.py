@@ -43,7 +43,7 @@ def again(pytester, *options):
     return pytester.run(*processes.forked("pytest", *NAMED, *options))
 
 
-@pytest.mark.early
+@pytest.mark.long
 def test_the_examples_pass_under_xdist(pytester):
     """Once here; `make examples` runs them fifty times."""
     pytester.makeini(INI)
