@@ -364,8 +364,10 @@ class Front:
 
     async def _page_feed(self, call: Call[Any]) -> web.StreamResponse:
         """The parts of all workers as one rack. It has no ids: whoever comes back gets everything, and so does the
-        page if a worker has ended or begins anew.
+        page if a worker has ended or begins anew. While one cannot be asked it is refused as lists are.
         """
+        if away := [each for each in self._workers.all if each.why_not is not None]:
+            return _told(not_there(*away))
         page_api.one_more(self._pages, PAGES_MAX)
         self._pages += 1
         try:

@@ -11,6 +11,7 @@ from aiohttp import web
 from nexus_client.dropshot.listen import Server, listen
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled.daemon.front import Front, Said
+from sim_sled.daemon.pulse import SILENT_S
 from sim_sled.daemon.worker import Ready, Spec
 from sim_sled.daemon.workers import Worker, Workers
 
@@ -124,3 +125,18 @@ async def test_whom_several_workers_know_is_meant_as_in_one_process(monkeypatch,
     monkeypatch.setattr(front, "ask", ask)
     said = await front._owner(SimpleNamespace(text=lambda _: who, values={}))
     assert (said.status, said.body) == (200, str(meant).encode()) if meant is not None else said.status == 409
+
+
+@pytest.mark.parametrize("ready", [Ready("127.0.0.1:1", []), None], ids=["hangs", "is on its way up"])
+async def test_while_a_worker_cannot_be_asked_the_feed_of_the_page_says_so(ready):
+    """It was an empty one, and a success."""
+    workers = Workers([Spec("rack", 1, 1, 1, "", None, 0, "instant", "token")])
+    workers.all[0].ready, workers.all[0].pulse.silent_s = ready, SILENT_S
+    front = Front(workers)
+    control = await front.serve(SocketAddress("127.0.0.1", 0))
+    try:
+        async with aiohttp.ClientSession() as http, http.get(f"http://{control}/page/feed?once=1") as answer:
+            said = await answer.json()
+        assert (answer.status, said["message"].split(":")[0]) == (503, "sled-1 cannot be asked")
+    finally:
+        await front.close()
