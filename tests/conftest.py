@@ -51,16 +51,16 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)  # after `-m` has chosen
 def pytest_collection_modifyitems(items):
-    """What takes some seconds begins first, some of it with each worker, who has a stretch of the list: what is left
-    at the end is short, and stolen by whoever has nothing to do.
+    """What takes some seconds begins first, with half of the workers, as most of it waits: the others work meanwhile.
+    Each worker has a stretch of the list; what is left at the end is short, and stolen by whoever has nothing to do.
     """
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     early = [item for item in items if item.get_closest_marker("early") is not None]
     others = iter([item for item in items if item.get_closest_marker("early") is None])
-    stretch = len(items) // workers
+    stretch, waiting = len(items) // workers, (workers + 1) // 2
     items.clear()
     for worker in range(workers):
-        own = early[worker::workers]
+        own = early[worker::waiting] if worker < waiting else []
         items += own + list(islice(others, stretch - len(own)))
     items += others
 
