@@ -114,6 +114,7 @@ async def test_a_propolis_counts_changes_of_state_of_each_vm_anew():
         assert values((await scraped(served))["propolis_stub_crashes"]) == [1]
 
 
+@pytest.mark.early
 @pytest.mark.parametrize("which", ALL)
 async def test_names_have_units_and_no_label_names_a_vmm(which):
     found = await after_its_story(which)
@@ -137,6 +138,7 @@ async def test_names_have_units_and_no_label_names_a_vmm(which):
                     assert not re.search(r"[0-9a-f]{8}-", value), value
 
 
+@pytest.mark.early
 async def test_everything_that_the_dashboard_asks_for_is_there():
     dashboard = json.loads((ROOT / "deploy/grafana/sim-sled.json").read_text())
     there = set()

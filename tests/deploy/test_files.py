@@ -172,6 +172,7 @@ def test_a_pod_of_the_campaign_plays_its_own_seeds(environ, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_the_action_starts_a_rack_says_where_it_is_and_has_its_verdict_at_the_end(environ, tmp_path):
     start = next(step for step in ACTION["runs"]["steps"] if step.get("id") == "up")
     inputs = {name: each["default"] for name, each in ACTION["inputs"].items()}

@@ -103,6 +103,7 @@ expect: []
 """
 
 
+@pytest.mark.early
 @pytest.mark.parametrize("world", ["virtual", "sockets"])
 def test_no_guest_comes_out_of_a_sled_without_power(world, monkeypatch):
     """Nexus does not know yet, and migrates it: the target fails, in both worlds."""
@@ -116,6 +117,7 @@ def test_no_guest_comes_out_of_a_sled_without_power(world, monkeypatch):
     assert not [line for line in told if "completed" in line]
 
 
+@pytest.mark.early
 def test_an_expectation_that_is_not_met_fails_there_too():
     failures, _ = play(TEXT.replace("enabled", "").replace("do: {stall: forever}", "do: {note: hi}"))
     assert any("hangs" in text for text in failures)
@@ -139,6 +141,7 @@ def test_a_bad_file_starts_nothing(tmp_path):
     assert "E180" in result.stderr
 
 
+@pytest.mark.early
 def test_a_run_on_real_sockets_is_told_to_machines_as_well(tmp_path):
     path, junit, events = tmp_path / "wall.yaml", tmp_path / "j.xml", tmp_path / "e.jsonl"
     path.write_text(TEXT.replace("do: {stall: forever}", "do: {note: hi}"))
@@ -153,6 +156,7 @@ def test_a_run_on_real_sockets_is_told_to_machines_as_well(tmp_path):
     assert any((each["kind"], each["from"], each["to"]) == ("observed", "starting", "running") for each in told)
 
 
+@pytest.mark.early
 def test_a_rule_that_never_fired_exits_4_there_too(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nfleet: {sleds: 1}\nrules: [{name: never, when: {manual: go}, do: {note: hi}}]\n")

@@ -73,6 +73,7 @@ def test_a_page_is_read_where_there_is_no_checkout(installed, tmp_path, page, fi
     assert command(installed, "docs", page, folder=tmp_path) == (0, (ROOT / file).read_text(), "")
 
 
+@pytest.mark.long
 def test_each_page_that_help_and_errors_name_is_in_the_wheel(installed):
     packages = [installed / name for name in ("sim_sled", "propolis_stub", "nexus_client")]
     code = "".join(path.read_text() for package in packages for path in package.glob("**/*.py"))

@@ -176,14 +176,17 @@ def test_a_path_that_leads_nowhere_is_reported_with_its_line(text: str, said: st
     ]
 
 
+@pytest.mark.long
 def test_every_file_that_a_page_names_is_there() -> None:
     assert paths.problems(ROOT, tracked()) == []
 
 
+@pytest.mark.long
 def test_every_citation_of_the_repository_resolves() -> None:
     assert citations.problems(ROOT, tracked()) == []
 
 
+@pytest.mark.long
 def test_the_reading_order_of_the_repository_holds_together() -> None:
     assert reading.order_of(reading.sources_of(ROOT, tracked())).problems == ()
 

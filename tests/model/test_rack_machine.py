@@ -516,7 +516,7 @@ class RackMachine(RuleBasedStateMachine):
 
 TestRack = pytest.mark.timeout(3_600)(RackMachine.TestCase)  # a failure takes minutes to shrink; campaigns take long
 # More than others draw: the interesting things take two VMMs, a migration and a fault to meet
-TestRack.settings = settings(max_examples=max(settings.default.max_examples, 100))
+TestRack.settings = settings(max_examples=max(settings.default.max_examples, 60))
 
 
 def test_at_least_25_properties_are_checked_and_each_has_its_name():

@@ -146,6 +146,7 @@ def test_a_forked_program_ends_as_a_real_one_ends(both, how):
     assert ("Traceback" in forked.stderr) == ("Traceback" in real.stderr)
 
 
+@pytest.mark.long
 def test_a_program_of_ours_says_the_same_both_ways():
     for words in (["explain", "happy", "--seed", "1"], ["ps", "--at", "[::1]:1"]):  # one is good, and one fails
         command = processes.forked("sim_sled", *words)

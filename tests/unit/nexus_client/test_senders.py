@@ -422,6 +422,7 @@ async def test_trust_tries_everybody_again():
             assert replies.of(100)[0].trouble is Trouble.UNREACHED
 
 
+@pytest.mark.early
 @pytest.mark.parametrize(
     "test",
     [

@@ -54,6 +54,7 @@ def tasks(seeds: range) -> list[Task]:
     return [Task("one.yaml", scenario, seed, How()) for seed in seeds]
 
 
+@pytest.mark.long
 def test_stretches_of_runs_are_played_by_the_same_processes_and_each_in_its_order():
     with Players(2) as players:
         first = play_all(tasks(range(100)), players)

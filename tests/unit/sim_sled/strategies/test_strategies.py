@@ -107,6 +107,7 @@ def plainest(strategy, such=lambda _: True):
     return find(strategy, such, settings=settings(max_examples=300, deadline=None, database=None))
 
 
+@pytest.mark.long
 def test_a_spec_shrinks_to_a_board_without_devices():
     assert plainest(ours.vmm_specs()) == {
         "board": {
@@ -121,6 +122,7 @@ def test_a_spec_with_a_disk_shrinks_to_that_disk_alone():
     assert set(found["components"]) == {"backend-0", "disk-0"}
 
 
+@pytest.mark.long
 def test_a_life_shrinks_to_its_first_report_and_one_that_ends_to_the_shortest_way_there():
     assert [each["vmm_state"]["state"] for each in plainest(ours.lives())] == ["starting"]
     ended = plainest(ours.lives(), lambda life: life[-1]["vmm_state"]["state"] == "destroyed")
