@@ -28,7 +28,7 @@ setup: $(STAMP)  ## make .venv with everything in it
 run: $(STAMP)  ## watch the tour: two sled daemons, the Nexus stub, three instances
 	@$(BIN)/sim-sled tour
 
-test: $(STAMP)  ## the tests of every day: two minutes on two cores
+test: $(STAMP)  ## the tests of every day: some two minutes on two cores
 	@$(BIN)/python -m compileall -q -j 0 nexus_client propolis_stub sim_sled
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long"
 
