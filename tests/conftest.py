@@ -37,9 +37,11 @@ if _PROFILE != "nightly":  # in which pip fetches what an image is built of
 
 
 def pytest_configure(config):
-    # Begun in the background of a script, as CI may do it, it ignores Ctrl-C, and so would every program it starts.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Begun in the background of a script, or by nohup, as CI may do it, it ignores Ctrl-C, or a closed terminal, and
+    # so would every program it starts.
+    for ignored, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, usual)
     # Chosen here, not by hypothesis, so that it can be printed; xdist workers inherit it through the environment.
     chosen = config.getoption("hypothesis_seed", None) or os.environ.get("SIM_SLED_HYPOTHESIS_SEED")
     if chosen is None:
