@@ -181,21 +181,25 @@ def _with_parameters(command: Callable[..., Any], parameters: list[inspect.Param
 
 
 class _Complains:
-    """What was typed wrong is told as everything else that is wrong, and where help is; see dropshot/telling.py."""
+    """What was typed wrong is told as everything else that is wrong, and where help is; see dropshot/telling.py.
+
+    It is mixed into typer's command and its group, whose next base is click's: what `super()` finds there mypy cannot
+    know.
+    """
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         with _told_plainly(f"{'' if parent is None else parent.command_path} {info_name}".strip()):
-            return super().make_context(info_name, args, parent, **extra)  # type: ignore[misc]  # of typer's
+            return super().make_context(info_name, args, parent, **extra)  # type: ignore[misc]  # see above
 
     def invoke(self, ctx: Any) -> Any:
         with _told_plainly(ctx.command_path):
-            return super().invoke(ctx)  # type: ignore[misc]  # same
+            return super().invoke(ctx)  # type: ignore[misc]  # see above
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Lines are not broken at a hyphen: `sim-sled docs` is to be pasted, `--rss-nexus-id` to be found."""
         write = formatter.write_dl
         formatter.write_dl = lambda rows, *more: write([(term, _whole(said)) for term, said in rows], *more)
-        super().format_help(ctx, formatter)  # type: ignore[misc]  # same
+        super().format_help(ctx, formatter)  # type: ignore[misc]  # see above
         formatter.buffer = [each.replace(_HYPHEN, "-") for each in formatter.buffer]
 
 
@@ -227,10 +231,10 @@ _TOO_MANY: Final = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re
 
 def _plain_words(wrong: TyperException) -> str:
     """Typer's sentence as ours are: `no such command 'pss' (did you mean 'ps'?)`."""
-    said = _TOO_MANY.sub(r"unexpected '\1'", wrong.format_message())
+    said = _MEANT.sub(r"\1 (did you mean \2?)", _TOO_MANY.sub(r"unexpected '\1'", wrong.format_message()))
     near = getattr(wrong, "possibilities", None)  # of an option that is not there
-    said = f"{wrong.message}. Did you mean {' or '.join(map(repr, near))}?" if near else said
-    said = _MEANT.sub(r"\1 (did you mean \2?)", said)
+    if near:
+        said = f"{wrong.message} (did you mean {' or '.join(map(repr, near))}?)"
     return (said[:1].lower() + said[1:]).removesuffix(".")
 
 

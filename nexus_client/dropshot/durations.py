@@ -14,7 +14,7 @@ UNITS_US: Final = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3
 NUMBER: Final = r"[0-9]{1,19}(?:\.[0-9]{1,9})?"
 """Of any figure: as many digits as an integer of 64 bits has, and a billionth."""
 _PART: Final = re.compile(rf"({NUMBER})({'|'.join(UNITS_US)})")
-_DURATION: Final = re.compile(rf"(?:{NUMBER}(?:{'|'.join(UNITS_US)}))+")
+_DURATION: Final = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def microseconds(text: str) -> Decimal | None:

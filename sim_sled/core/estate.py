@@ -89,7 +89,7 @@ class Area:
         """Whatever is due by `estate.now_us` happens."""
 
     def dump(self) -> Any:
-        """What must survive a restart, as JSON values."""
+        """What must survive a restart, as JSON values. Only those are asked who call `changed`."""
         raise NotImplementedError(f"{type(self).__name__} keeps nothing")
 
     def load(self, kept: Any) -> None:

@@ -73,6 +73,14 @@ def _nexus(hangs=lambda vmm: False, seen=None):
     return peer(talk)
 
 
+async def _opened(senders, replies):
+    """As many as open the breaker have found nobody."""
+    for serial in range(OPENS_AFTER):
+        senders.send(_send(serial))
+    await replies.until(OPENS_AFTER)
+    assert senders.outage
+
+
 def _nobody():
     """An address where nobody listens, as long as the socket lives."""
     unused = socket.socket()
@@ -344,10 +352,7 @@ async def test_an_outage_of_one_nexus_disturbs_nobody_who_reports_to_another(mon
             _senders(nowhere) as (cut_off, unheard),
             _senders(somewhere) as (healthy, heard),
         ):
-            for serial in range(OPENS_AFTER):
-                cut_off.send(_send(serial))
-            await unheard.until(OPENS_AFTER)
-            assert cut_off.outage
+            await _opened(cut_off, unheard)
             for serial in range(100, 300):
                 cut_off.send(_send(serial))
                 healthy.send(_send(serial))
@@ -386,10 +391,7 @@ async def test_once_somebody_counts_attempts_every_send_is_tried_though_the_brea
     unused, address = _nobody()
     with unused:
         async with _senders(address) as (senders, replies):
-            for serial in range(OPENS_AFTER):
-                senders.send(_send(serial))
-            await replies.until(OPENS_AFTER)
-            assert senders.outage
+            await _opened(senders, replies)
             senders.breaker = False
             for serial in range(100, 100 + OPENS_AFTER):
                 senders.send(_send(serial))
@@ -413,9 +415,7 @@ async def test_trust_tries_everybody_again():
     unused, address = _nobody()
     with unused:
         async with _senders(address) as (senders, replies):
-            for serial in range(OPENS_AFTER):
-                senders.send(_send(serial))
-            await replies.until(OPENS_AFTER)
+            await _opened(senders, replies)
             senders.trust()
             senders.send(_send(100))
             await replies.until(OPENS_AFTER + 1)
