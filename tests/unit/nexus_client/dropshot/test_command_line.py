@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 import typer
+from support.rows import in_one_test
 from typer.testing import CliRunner
 
 from nexus_client.dropshot import command_line
@@ -91,7 +92,7 @@ def test_what_is_no_uuid_is_named(said):
     assert "'web-1' is not a UUID\n" in done.output
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("said", "why"),
     [
         (["--number", "x"], "'x' is not a whole number"),
@@ -143,9 +144,7 @@ def test_who_types_nothing_is_shown_what_there_is(program):
     assert "three" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("said", "seconds"), [("3", 3.0), ("3s", 3.0), ("250ms", 0.25), ("1m30s", 90.0), ("0.5h", 1800.0)]
-)
+@in_one_test(("said", "seconds"), [("3", 3.0), ("3s", 3.0), ("250ms", 0.25), ("1m30s", 90.0), ("0.5h", 1800.0)])
 def test_seconds_may_have_a_unit_as_durations_have(said, seconds):
     assert f" {seconds}," in CliRunner().invoke(app, ["--share", said]).output
 

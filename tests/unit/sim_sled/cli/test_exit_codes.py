@@ -59,15 +59,15 @@ def test_a_daemon_that_is_not_there_is_told_in_plain_words():
     assert result.stderr == "sim-sled: no control API at [::1]:1: Connection refused\n"
 
 
-@pytest.mark.parametrize("command", ["ps", "bench"])
-@pytest.mark.parametrize("token", ["two\nlines", "bläh", "", "a b"])
+@in_one_test("command", ["ps", "bench"])
+@in_one_test("token", ["two\nlines", "bläh", "", "a b"])
 def test_a_token_that_no_request_can_carry_is_bad_input(command, token):
     result = sim_sled(command, "--token", token)
     assert result.exit_code == 2
     assert "the control token is empty or not printable ASCII without blanks" in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("written", "meant"),
     [
         ("[::1]:12221", "[::1]:12221"),

@@ -229,8 +229,8 @@ def test_what_follows_an_option_is_named_where_it_is_more_than_a_text(name):
     assert re.findall(rf"^{an_address_a_size_a_time}.*$", run(name, "manual").output, re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("value", ["inf", "1e300", "nan"])
-@pytest.mark.parametrize(
+@in_one_test("value", ["inf", "1e300", "nan"])
+@in_one_test(
     "words",
     [("nexus", "[::1]:0"), ("serve", "00000000-0000-4000-8000-000000000001", "[::1]:0", "[::1]:1")],
     ids=lambda words: words[0],

@@ -4,6 +4,7 @@ import attrs
 import pytest
 from support.rack.driving import V1, V2, registration
 from support.rack.estate import OTHER, POOLS, SLED, START, EstateDriver, an_id, config, dataset, zone
+from support.rows import in_one_test
 
 from nexus_client.types import SledRole
 from sim_sled.core import contract
@@ -170,7 +171,7 @@ def test_a_bundle_can_be_deleted_once():
             driver.ask(ZoneBundles, ZoneBundles.delete, bundle.zone_name, bundle.bundle_id)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("period", "limit", "message"),
     [
         pytest.param((59, 0), 0, "invalid cleanup period (59s): must be between 60s and 86400s", id="period first"),

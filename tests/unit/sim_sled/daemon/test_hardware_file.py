@@ -23,7 +23,7 @@ DISK = {
 }
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "number"),
     [
         pytest.param("0", 0, id="nothing"),

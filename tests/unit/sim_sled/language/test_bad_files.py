@@ -105,7 +105,7 @@ def lines_of(file):
     return file.read_text(encoding="utf-8").split("\n")
 
 
-@pytest.mark.parametrize("file", LIBRARY, ids=lambda file: file.stem)
+@in_one_test("file", LIBRARY, ids=lambda file: file.stem)
 def test_a_typo_in_any_key_and_a_name_that_is_none_have_a_place(file):
     # a rule whose name is broken is still looked for by what refers to it
     lines = lines_of(file)

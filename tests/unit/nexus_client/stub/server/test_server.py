@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from support.nexus.http import VERSION, HttpRack
 from support.nexus.world import report, sled_id
+from support.rows import in_one_test
 from support.wire.documents import fits
 
 from nexus_client.dropshot.text import SocketAddress
@@ -475,7 +476,7 @@ async def test_a_taken_address_is_an_os_error_and_leaves_nothing_open(rack):
             pass
 
 
-@pytest.mark.parametrize("text", ["", "::1", "[::1]", "[::1]:x", "[::1]:99999", "nowhere:1"])
+@in_one_test("text", ["", "::1", "[::1]", "[::1]:x", "[::1]:99999", "nowhere:1"])
 def test_bad_addresses_are_value_errors(text):
     with pytest.raises(ValueError, match="is no address"):
         NexusServer(text)
