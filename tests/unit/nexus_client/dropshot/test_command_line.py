@@ -67,7 +67,7 @@ SAID = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("said", SAID, ids=lambda said: " ".join(said)[:40])
+@in_one_test("said", SAID, ids=lambda said: " ".join(said)[:40])
 def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
     here, locked = tmp_path / "here", tmp_path / "locked"
     here.touch()
@@ -80,8 +80,9 @@ def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
     def nothing_is_plain(*_):
         raise command_line._NotPlain
 
-    monkeypatch.setattr(command_line, "_plain", nothing_is_plain)
-    by_typer = CliRunner().invoke(app, said)
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line, "_plain", nothing_is_plain)
+        by_typer = CliRunner().invoke(app, said)
     assert (plainly.exit_code, plainly.output) == (by_typer.exit_code, by_typer.output)
 
 

@@ -91,7 +91,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("words", ["ps", "why web", "events", "port control", "ready", *MISTAKES])
+@in_one_test("words", ["ps", "why web", "events", "port control", "ready", *MISTAKES])
 def test_a_command_prints_json_also_when_it_fails_or_is_mistyped(words, tmp_path, monkeypatch):
     """Whoever pipes it into a parser gets no complaint of the parser on top."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

@@ -230,7 +230,7 @@ def _busy():
     return driver
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("which", "tool", "commands"),
     [
         ("zoneadm-info", "sbin/zoneadm", ["list -cip"]),
@@ -250,7 +250,7 @@ def test_commands_are_told_with_their_whole_line(which, tool, commands, busy):
     ]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("which", "texts"),
     [
         ("zoneadm-info", [f"oxz_propolis-server_{V1}", f"oxz_crucible_{an_id(0xE01)}", "oxz_switch", "global"]),

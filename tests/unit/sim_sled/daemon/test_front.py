@@ -94,7 +94,7 @@ async def test_rules_that_a_worker_has_not_taken_are_no_success(second, status, 
         await gone.close()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("who", "seen", "meant"),
     [
         pytest.param("WEB", [("a", "1", "gone"), ("b", "2", "there")], 1, id="another instance has the name now"),

@@ -183,7 +183,7 @@ async def test_the_disk_operation_of_old_versions_is_served(version, status):
         assert (await sled.ask("GET", "/v2p")).status == 200
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("error", "status", "code", "message"),
     [
         (errors.NoSuchVmm(UUID(VMM)), 404, "NO_SUCH_INSTANCE", "Not Found"),

@@ -8,7 +8,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import pytest
 from support.rows import in_one_test
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
@@ -20,7 +19,7 @@ BAD = Path(__file__).parents[3] / "bad"
 FILES = sorted(BAD.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@in_one_test("path", FILES, ids=lambda p: p.stem)
 def test_a_mistake_is_told_as_written_down(path, monkeypatch):
     monkeypatch.chdir(BAD)
     text, code = check_files([path.name])

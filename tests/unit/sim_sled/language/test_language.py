@@ -251,7 +251,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("what", HOSTILE)
+@in_one_test("what", HOSTILE)
 def test_a_hostile_file_is_refused_quickly_and_never_executed(what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # a tenth of it: the whole is "about a second to read", and linear
