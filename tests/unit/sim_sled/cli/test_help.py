@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 from support import processes
-from support.command import CliRunner
+from support.command import PROGRAMS, CliRunner, everybody
 from support.rows import in_one_test
 
-from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual, walk
-from propolis_stub.commands import app as propolis_stub
+from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual
 from propolis_stub.presets import PRESETS
-from sim_sled.cli.main import app as sim_sled
 from sim_sled.language.presets import PRESETS as OF_SCENARIOS
 
-PROGRAMS = {"sim-sled": sim_sled, "propolis-stub": propolis_stub}
-EVERYBODY = [(name, path, each) for name, app in PROGRAMS.items() for path, each in walk(app)]
+EVERYBODY = everybody()
 COMMANDS = [(name, path, each) for name, path, each in EVERYBODY if not hasattr(each, "commands")]
 
 

@@ -70,8 +70,8 @@ def test_what_stands_before_a_record_does_not_hide_it(before):
         (b"99:99:99.000Z INFO SledAgent (x): y", "no time"),
         (b"\0", "empty line"),
         (b"\xff\xfe{\0", "no log line"),
-        (b"{" + b"x" * 5_000_000, "too long line"),
-        (record(msg="x" * 5_000_000).encode(), "too long line"),
+        (b"{" + b"x" * (reader.LINE_MAX + 1), "too long line"),
+        (b'{"msg":"' + b"x" * (reader.LINE_MAX + 1) + b'"}', "too long line"),
     ],
 )
 def test_what_is_no_record_is_counted_by_its_kind_and_the_next_line_is_read(line, kind):
