@@ -26,8 +26,6 @@ from sim_sled.play.run import How
 RUNS = 200
 FEW = 20
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(300)
-"""A cluster of four processes on two busy cores takes its time to start."""
 
 
 def explore(*words):

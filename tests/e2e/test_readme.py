@@ -58,7 +58,6 @@ async def test_what_a_reader_types_first_prints_what_it_says(tmp_path):
 @pytest.mark.early
 @pytest.mark.long
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("shell", INSTALLED)
 async def test_the_examples_print_what_they_say(shell, tmp_path):
     """All of them in the strictest shell; in the others the first, which a reader types first, and all at night."""

@@ -237,7 +237,6 @@ def assert_the_same(wanted, monkeypatch):
 
 
 @pytest.mark.early
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_action_means_the_same(part, monkeypatch):
     wanted = dict(list(daily().items())[part::PARTS])
@@ -247,7 +246,6 @@ def test_each_action_means_the_same(part, monkeypatch):
 
 @pytest.mark.early
 @pytest.mark.long
-@pytest.mark.timeout(400)  # two dozen fleets on real sockets in one test: a loaded machine of two cores needs minutes
 @pytest.mark.parametrize("trigger", TRIGGERS)
 def test_each_action_means_the_same_under(trigger, monkeypatch):
     assert_the_same({pair: each for pair, each in compared().items() if pair[0] == trigger}, monkeypatch)

@@ -24,7 +24,6 @@ def shell_or_fork(line):
     return shell(line)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [pytest.param(n, id=f"{n} {STORIES[n][0]}") for n in STORIES if n not in SLOW])
 @pytest.mark.early
 @pytest.mark.long
