@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from nexus_client.dropshot.streams import CannotWrite
 from sim_sled import machine, port_file
@@ -85,7 +86,7 @@ def test_a_port_file_that_another_server_has_taken_stays(tmp_path):
     assert path.read_text() == "theirs"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         "", "{", "[]", "{}", '{"pid": "x"}', '{"pid": -1}', '{"pid": 0}', '{"pid": 99999999999999999999}',

@@ -61,7 +61,7 @@ def read(text: str) -> Whole:
     return WHOLE.decode(text.encode())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "why"),
     [
         ('{"number": 1, "number": 2}', "duplicate field `number`"),
@@ -109,7 +109,7 @@ def test_minus_zero_is_no_integer(text):
         read(text)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     ['{"ratio": -0}', '{"free": -0}', '{"unknown": [-0]}', '{"ratio": -0.0}', '{"number": 0}', '{"ratio": -0.5}'],
 )
@@ -123,7 +123,7 @@ def test_minus_zero_in_the_place_of_something_else_is_refused_too(text):
         read(text)
 
 
-@pytest.mark.parametrize("rest", ["x", " {}", "]", "\n\n", "\x00", '{"number": -0}'])
+@in_one_test("rest", ["x", " {}", "]", "\n\n", "\x00", '{"number": -0}'])
 def test_what_follows_the_document_is_not_read(rest):
     assert read('{"number": 7}' + rest).number == 7
 

@@ -365,7 +365,7 @@ def test_migrate_refuses_local_storage_first():
     )
 
 
-@pytest.mark.parametrize("situation", ["creating", "starting", "rebooting", "stopping", "stopped", "failed"])
+@in_one_test("situation", ["creating", "starting", "rebooting", "stopping", "stopped", "failed"])
 def test_migrate_wants_a_running_vmm(situation):
     world, web = SITUATIONS[situation]()
     assert error(world.ask(Migrate, web, sled_id(2))) == (400, "instance must be running before it can migrate")

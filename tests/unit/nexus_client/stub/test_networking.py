@@ -59,10 +59,8 @@ def states(world):
 # ---- step 1: the gate ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("state", "label"), [(R.CREATING, "creating"), (R.FAILED, "failed"), (R.DESTROYED, "destroyed")]
-)
-@pytest.mark.parametrize("attach", [True, False])
+@in_one_test(("state", "label"), [(R.CREATING, "creating"), (R.FAILED, "failed"), (R.DESTROYED, "destroyed")])
+@in_one_test("attach", [True, False])
 def test_the_gate_looks_at_the_record(state, label, attach):
     world, web = stopped()
     verb = "attach floating IP to" if attach else "detach floating IP from"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from propolis_stub.migration import messages as m
 from propolis_stub.migration.frames import TAGS, decode, encode
@@ -68,7 +69,7 @@ def test_frame_by_hand(message: m.Message, frame: bytes) -> None:
     assert decode(frame) == message
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "frame",
     [
         pytest.param(b"", id="nothing"),

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.serial.guest import LINE_MAX, Guest
@@ -65,7 +66,7 @@ def logged_in() -> Guest:
     return Guest("vm", b"root")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "letters",
     [
         pytest.param("\u00f1".encode(), id="of two bytes"),

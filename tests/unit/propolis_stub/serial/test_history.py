@@ -57,7 +57,7 @@ def test_beyond_two_mib_the_middle_is_forgotten() -> None:
         )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("asked", "start"),
     [
         pytest.param({"from_start": 3}, 3, id="from the start"),

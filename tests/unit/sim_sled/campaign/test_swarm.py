@@ -105,7 +105,7 @@ def test_one_part_of_a_seed_can_be_changed_and_the_others_stay(seed, part, byte)
     assert [byte_of(other, one) for one in PARTS] == [byte if one == part else byte_of(seed, one) for one in PARTS]
 
 
-@pytest.mark.parametrize("part", [part for part in PARTS if part != "chance"])
+@in_one_test("part", [part for part in PARTS if part != "chance"])
 def test_every_part_decides_something(part):
     crowd = of_library("nexus-outage")
     # faults and places need each other; so both are looked at with faults that are there

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from sim_sled.cli import docs
 from sim_sled.cli.main import app
@@ -26,7 +27,7 @@ def test_the_list_has_every_page_with_its_title_and_begins_with_readme():
     assert all(line.partition("\t")[2] for line in lines), "each says what it is"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("typed", "file"),
     [
         ("daemon", "docs/daemon.md"),

@@ -88,7 +88,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("words", ["ps", "why web", "events", "port control", "ready", *MISTAKES])
+@in_one_test("words", ["ps", "why web", "events", "port control", "ready", *MISTAKES])
 def test_a_command_prints_json_also_when_it_fails_or_is_mistyped(words, tmp_path, monkeypatch):
     """Whoever pipes it into a parser gets no complaint of the parser on top."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -226,8 +226,8 @@ def test_what_follows_an_option_is_named_where_it_is_more_than_a_text(name):
     assert re.findall(rf"^{an_address_a_size_a_time}.*$", run(name, "manual").output, re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("value", ["inf", "1e300", "nan"])
-@pytest.mark.parametrize(
+@in_one_test("value", ["inf", "1e300", "nan"])
+@in_one_test(
     "words",
     [("nexus", "[::1]:0"), ("serve", "00000000-0000-4000-8000-000000000001", "[::1]:0", "[::1]:1")],
     ids=lambda words: words[0],

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from support.command import PROGRAMS, CliRunner, everybody
+from support.rows import in_one_test
 
 from nexus_client.dropshot.command_line import Alone, Idle, Needs, OneOf
 
@@ -76,7 +77,7 @@ def typed(command, given):
     return said
 
 
-@pytest.mark.parametrize(("program", "path", "command", "given"), list(rows()))
+@in_one_test(("program", "path", "command", "given"), list(rows()))
 def test_what_would_be_ignored_is_refused_and_named(program, path, command, given, capsys):
     with pytest.raises(SystemExit) as end:
         command.main(typed(command, given), prog_name=program)

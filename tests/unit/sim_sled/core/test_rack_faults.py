@@ -131,7 +131,7 @@ def test_a_sled_may_force_a_vmm_to_its_end(mode, state):
     assert V1 not in driver.sled().vmms
 
 
-@pytest.mark.parametrize("state", [each for each in VmmState if each.value not in {"failed", "destroyed"}])
+@in_one_test("state", [each for each in VmmState if each.value not in {"failed", "destroyed"}])
 def test_what_no_sled_may_force_needs_a_word(state):
     driver = RackDriver()
     driver.running()
@@ -210,7 +210,7 @@ def test_a_forgotten_vmm_is_lost_without_a_word():
     assert len(driver.published()) == 1
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("event", "after"),
     [
         (GuestEvent.HALT, ["stopping gen 5", "stopping gen 6", "destroyed gen 7"]),

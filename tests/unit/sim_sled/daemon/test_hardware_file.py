@@ -23,7 +23,7 @@ DISK = {
 }
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "number"),
     [
         pytest.param("0", 0, id="nothing"),
@@ -210,7 +210,7 @@ def test_broken_json_is_told_with_its_place(tmp_path):
         load(path)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         pytest.param("a = " + "[" * 50_000, id="50,000 nested lists"),

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import structlog
 import typer
+from support.rows import in_one_test
 
 from sim_sled.cli.up import _hung_s
 from sim_sled.daemon import pulse, workers
@@ -165,7 +166,7 @@ class Talker(Process):
     stdout: asyncio.StreamReader = attrs.field(factory=asyncio.StreamReader)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("process", "ready", "hung_s", "debugged", "killed"),
     [
         pytest.param(Process(), True, HUNG_S, False, True, id="one that hangs is killed"),

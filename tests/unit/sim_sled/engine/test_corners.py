@@ -128,7 +128,7 @@ def test_what_not_says_about_vmms_says_nothing_about_a_sled():
     assert not means_sled(Selector(not_=Selector(any_=(Selector(sled=("sled-1",)),))), "sled-1")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("selector", "vmms", "sleds"),
     [
         (Selector(hostname=("a",)), True, False),

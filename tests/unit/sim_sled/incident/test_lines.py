@@ -37,7 +37,7 @@ def record(**more):
     return json.dumps({"msg": "x", "name": "SledAgent", "time": "2026-08-24T09:00:00Z", "hostname": "h"} | more)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "before",
     [
         pytest.param(b"\xef\xbb\xbf", id="the mark of a text file"),
@@ -53,7 +53,7 @@ def test_what_stands_before_a_record_does_not_hide_it(before):
     assert bool(found) is (b" " not in before)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("line", "kind"),
     [
         (b'{"msg":"x"', "cut line"),
@@ -95,7 +95,7 @@ def test_a_line_without_end_needs_no_memory(monkeypatch):
     assert sum(reading.odd.values()) == 1
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "seconds"),
     [
         ("2026-08-24T09:00:60Z", 60),

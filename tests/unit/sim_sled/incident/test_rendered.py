@@ -9,6 +9,7 @@ import pytest
 from support.incident.importing import scenario_of
 from support.incident.printing import looker, node
 from support.incident.writing import Log, uid
+from support.rows import in_one_test
 
 from sim_sled.incident.archives import Source
 from sim_sled.incident.importing import import_logs
@@ -52,8 +53,8 @@ def test_the_short_form_of_node_has_the_day_that_was_given_and_each_file_is_of_o
     assert "a form that names no hosts" in imported.summary
 
 
-@pytest.mark.parametrize("short", [False, True])
-@pytest.mark.parametrize(
+@in_one_test("short", [False, True])
+@in_one_test(
     "fields",
     [
         {"key": "a b"},
@@ -64,7 +65,7 @@ def test_the_short_form_of_node_has_the_day_that_was_given_and_each_file_is_of_o
         {"quote": 'he said "no (a=b)" twice'},
     ],
 )
-@pytest.mark.parametrize("msg", ["plain", "with (brackets, a = b)", "two\nlines", "calls f(x) (y=z"])
+@in_one_test("msg", ["plain", "with (brackets, a = b)", "two\nlines", "calls f(x) (y=z"])
 def test_values_behind_and_below_a_message_are_its_fields(msg, fields, short):
     log = Log()
     log.line(1, msg, component="dropshot (SledAgent)", **fields)

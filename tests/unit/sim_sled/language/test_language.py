@@ -31,7 +31,7 @@ LIBRARY = sorted((ROOT / "scenarios").glob("*.yaml"))
 S = 1_000_000
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+@in_one_test("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_of_the_design_loads_as_printed(path):
     text, code = check_files([str(path)])
     *notes, told = text.splitlines()
@@ -39,7 +39,7 @@ def test_an_example_of_the_design_loads_as_printed(path):
     assert all(": note: " in line for line in notes)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+@in_one_test("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_of_the_design_runs_as_printed(path):
     outcome = run_files([str(path)], RunOptions(seed=1))
     assert outcome.code == 0, outcome.out
@@ -105,7 +105,7 @@ def test_the_operations_are_those_of_the_openapi_documents():
     assert every == words.ALL_OPERATIONS - words.BESIDE, "and those of the servers beside a sled"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "us"),
     [
         pytest.param("2s", 2 * S, id="seconds"),
@@ -251,7 +251,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("what", HOSTILE)
+@in_one_test("what", HOSTILE)
 def test_a_hostile_file_is_refused_quickly_and_never_executed(what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # a tenth of it: the whole is "about a second to read", and linear

@@ -3,6 +3,7 @@
 import attrs
 import pytest
 from support.rack.driving import ACK, RUNNING, SECOND, SLED_A, SLED_B, T0, V1, registration
+from support.rows import in_one_test
 
 from nexus_client.types import VmmState
 from sim_sled.core import contract
@@ -164,7 +165,7 @@ def of_two_sleds():
     return world
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "action",
     [
         "{set_state: failed}",

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from support.rows import in_one_test
 
 from nexus_client import types
 from nexus_client.outbox import Delivered, Transient
@@ -56,9 +57,7 @@ def test_an_answer_of_nexus_that_is_not_delivered_is_told_whole():
         simple(told)  # it is a form
 
 
-@pytest.mark.parametrize(
-    "line", ['[1,"Put",{},[]]', '[1,"http"]', "[]", '[1,"PutState",{},[{"x":1}]]', '["a","Step",null,[]]']
-)
+@in_one_test("line", ['[1,"Put",{},[]]', '[1,"http"]', "[]", '[1,"PutState",{},[{"x":1}]]', '["a","Step",null,[]]'])
 def test_a_line_that_only_looks_short_is_none(line):
     with pytest.raises(BadLine, match="no line of a recording"):
         read(line.encode())

@@ -160,7 +160,7 @@ STARTS = [
 ]
 
 
-@pytest.mark.parametrize(("outcome", "status"), STARTS)
+@in_one_test(("outcome", "status"), STARTS)
 def test_a_failing_run_unregisters_and_unwinds(outcome, status):
     world = World.make(**OFF)
     web = world.create(start=False)
@@ -185,7 +185,7 @@ def test_a_failing_run_unregisters_and_unwinds(outcome, status):
     assert world.nexus.records.vmms[propolis_id].time_deleted is not None
 
 
-@pytest.mark.parametrize(("outcome", "status"), STARTS)
+@in_one_test(("outcome", "status"), STARTS)
 def test_a_failing_register_unwinds_without_unregister(outcome, status):
     world = World.make(**OFF)
     web = world.create(start=False)
