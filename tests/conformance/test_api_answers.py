@@ -20,6 +20,7 @@ from conformance.raw_http import RawClient
 from support.daemon.running import SLED, Reply, running
 from support.daemon.sled_http import NIC_V10, register_body
 from support.rack.estate import POOLS, an_id, config, dataset, zone
+from support.rows import in_one_test
 
 from sim_sled.core.config import Hardware
 from sim_sled.core.errors import Internal
@@ -451,7 +452,7 @@ async def test_every_operation_answers_as_its_document_says(level, record_shown)
     record_shown(level, shown)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("path", "got", "fault"),
     [
         pytest.param("/zones", Reply(302, {}, b""), "status 302", id="a status that nobody knows of"),
