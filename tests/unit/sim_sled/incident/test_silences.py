@@ -3,9 +3,9 @@
 from datetime import timedelta
 
 import pytest
+from support.command import CliRunner
 from support.incident.importing import S, import_
 from support.incident.writing import START, Log, stamp
-from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
 from sim_sled.incident.silences import Shortened, Silence

@@ -367,7 +367,7 @@ def test_a_volume_of_parts_over_an_image_is_one_array_of_bytes(parent_blocks, wr
     agents = Agents()
     agents.add_sled("::1", DATASETS)
     image = agents.agent(DATASETS[3]).create(RegionRequest(UUID(int=13), BLOCK, 131072, 2, True), 0)
-    seen = bytes(at // BLOCK % 251 + 1 for at in range(parent_blocks * BLOCK))
+    seen = b"".join(bytes([block % 251 + 1]) * BLOCK for block in range(parent_blocks))
     image.blocks.write(0, seen)
     parent = part([1150] * 3, parent_blocks, 6, read_only=True) if parent_blocks else None
     # the first and the last part lie on one region each, at other places than in the volume; the middle one nowhere
