@@ -27,7 +27,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import blake2b
 from importlib import import_module
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -460,17 +460,16 @@ def _codes(module: str) -> Mapping[str, CodeType]:
 
 def _singletons() -> Iterator[tuple[object, str]]:
     """Objects that a module of ours has made once and that are known by who they are."""
+    single: dict[type, bool] = {object: True}  # many names have values of few types
     for name, module in sorted(sys.modules.items()):
         if not is_ours(name) or module is None:
             continue
         for attribute, value in vars(module).items():
-            if _is_known_by_who_it_is(type(value)):
+            kind = type(value)
+            if kind not in single:
+                single[kind] = is_ours(kind.__module__) and not issubclass(kind, type | Enum)
+            if single[kind]:
                 yield value, f"{name}:{attribute}"
-
-
-@lru_cache(4096)  # each snapshot asks it of the type of each name of each of our modules
-def _is_known_by_who_it_is(kind: type) -> bool:
-    return kind is object or (is_ours(kind.__module__) and not issubclass(kind, type | Enum))
 
 
 def _text(value: object) -> str:
