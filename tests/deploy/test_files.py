@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,13 +21,14 @@ from support.deploying import ROOT, ended, line_with, started
 PROGRAM = [sys.executable, "-m", "sim_sled"]
 FORKED = processes.forked("sim_sled")
 """What is tested of most commands is their words. Those of the action and of the service manager start."""
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+read = partial(yaml.load_all, Loader=yaml.CSafeLoader)
+[COMPOSE] = read((ROOT / "compose.yaml").read_text())
 MANIFESTS = [
     document
     for name in ("sleds", "campaign")
-    for document in yaml.safe_load_all((ROOT / f"deploy/kubernetes/{name}.yaml").read_text())
+    for document in read((ROOT / f"deploy/kubernetes/{name}.yaml").read_text())
 ]
-ACTION = yaml.safe_load((ROOT / "deploy/action/action.yml").read_text())
+[ACTION] = read((ROOT / "deploy/action/action.yml").read_text())
 UNIT = (ROOT / "deploy/systemd/sim-sled@.service").read_text()
 
 
