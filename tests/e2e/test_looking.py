@@ -5,7 +5,7 @@ import json
 
 import aiohttp
 import pytest
-from support import processes
+from support.command import in_process
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
@@ -38,9 +38,7 @@ async def get(address, path, **headers):
 
 async def command(*args):
     """Exit code, stdout, stderr of `sim-sled`."""
-    process = await processes.start(*processes.forked("sim_sled", *args))
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode, out.decode(), err.decode()
+    return await asyncio.to_thread(in_process, *args)
 
 
 async def test_a_vm_is_named_by_host_name_ordinal_id_or_its_beginning(rack):

@@ -45,6 +45,7 @@ def test_a_story_in_which_something_is_wrong_says_what(monkeypatch):
     def missing(_: Teller) -> None:
         must(False, "missing: a thing")
 
+    monkeypatch.setattr(f"{__name__}._typed", {"port", "racks"})
     for tell, said in ((wrong, "ended with 3"), (missing, "missing: a thing")):
         monkeypatch.setitem(STORIES, 99, ("wrong", tell))
         assert said in play(99, shell_or_fork)
