@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 import typer
+from support.command import CliRunner as MadeOnce
 from support.rows import in_one_test
 from typer.testing import CliRunner
 
@@ -75,14 +76,14 @@ def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
     locked.chmod(0)
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != locked)  # also where a test may read all
     said = [each.replace("{here}", str(here)).replace("{locked}", str(locked)) for each in said]
-    plainly = CliRunner().invoke(app, said)
+    plainly = MadeOnce().invoke(app, said)
 
     def nothing_is_plain(*_):
         raise command_line._NotPlain
 
     with monkeypatch.context() as patch:
         patch.setattr(command_line, "_plain", nothing_is_plain)
-        by_typer = CliRunner().invoke(app, said)
+        by_typer = MadeOnce().invoke(app, said)
     assert (plainly.exit_code, plainly.output) == (by_typer.exit_code, by_typer.output)
 
 

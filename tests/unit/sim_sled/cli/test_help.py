@@ -148,8 +148,8 @@ for typed in asked:
 """
 
 
-def test_a_shell_completes_what_has_a_name():
-    """In one process, since each is nearly all imports."""
+def test_a_shell_completes_what_has_a_name(tmp_path):
+    (tmp_path / "complete_all.py").write_text(COMPLETE_ALL)
     offered = {
         ("sim-sled", "scenario", "show", "stuck-"): {"stuck-starting", "stuck-stop"},
         ("sim-sled", "up", "--scenario", "stuck-"): {"stuck-starting", "stuck-stop"},
@@ -157,7 +157,7 @@ def test_a_shell_completes_what_has_a_name():
         ("sim-sled", "exp"): {"expect", "explain", "explore"},
     }
     done = subprocess.run(
-        [sys.executable, "-c", COMPLETE_ALL, json.dumps([*offered])],
+        processes.forked("complete_all", json.dumps([*offered])), cwd=tmp_path,
         env=os.environ | {"_SIM_SLED_COMPLETE": "complete_bash"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     answers = [set(each.split()) for each in done.stdout.split("END")[:-1]]

@@ -372,17 +372,17 @@ def test_a_propolis_and_the_virtual_world(project):
 
 
 def test_a_rack_starts_quickly_in_process(project):
-    """No figure is asserted here, only that forty racks are nothing that anybody would notice."""
+    """No figure is asserted here, only that ten racks are nothing that anybody would notice."""
     done = project(
         """
         import pytest
 
-        @pytest.mark.parametrize("n", range(40))
+        @pytest.mark.parametrize("n", range(10))
         def test_it(sim_rack, n):
             assert sim_rack.sleds
         """
     )
-    done.assert_outcomes(passed=40)
+    done.assert_outcomes(passed=10)
 
 
 def test_the_plugin_costs_nothing_where_it_is_not_used():
