@@ -1,7 +1,7 @@
 """`sim-sled` and `propolis-stub` as a shell finds them, forked: each is a line of Python that hands its words to us.
 
-    with forked_commands() as folder:        # the first of the shell's PATH
-        subprocess.run(["sh", "-c", "sim-sled version | cat"], env={**os.environ, "PATH": f"{folder}:..."})
+with forked_commands() as folder:        # the first of the shell's PATH
+    subprocess.run(["sh", "-c", "sim-sled version | cat"], env={**os.environ, "PATH": f"{folder}:..."})
 """
 
 import ast
