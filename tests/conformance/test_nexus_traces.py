@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,11 @@ DIFFERENCES = (
 
 def function_of(line: Line) -> str:
     """`update_decision_head` and `propolis_state_driver_other` are the same function with other inputs."""
-    name: str = line["function"]
+    return _player_of(line["function"])
+
+
+@cache
+def _player_of(name: str) -> str:
     return next((known for known in PLAYERS if name == known or name.startswith(f"{known}_")), name)
 
 

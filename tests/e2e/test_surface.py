@@ -257,6 +257,7 @@ def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, name, after_s):
     _says_so_and_nothing_else(_interrupted(process))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for children as Linux shows them")
 def test_ctrl_c_while_others_play_is_answered_by_one_for_all(tmp_path):
     path, results = tmp_path / "short.yaml", tmp_path / "results"
