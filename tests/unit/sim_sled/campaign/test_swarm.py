@@ -235,7 +235,7 @@ def test_parts_of_two_seeds_that_reached_something_come_together():
 
 def test_a_family_comes_with_its_users_and_the_latencies_that_its_moments_rest_on():
     few = of_library("happy")
-    drawn = {byte: swarmed(few, with_byte(fresh(0, 1), "faults", byte)) for byte in range(0, 256, 3)}
+    drawn = {byte: swarmed(few, with_byte(fresh(0, 1), "faults", byte)) for byte in range(0, 256, 6)}
     guest_dies = "swarm-of-stop-overruled-guest-dies"
     overruled = {byte: one for byte, one in drawn.items() if any(rule.name == guest_dies for rule in one.rules)}
     assert overruled
@@ -414,14 +414,14 @@ def test_a_source_that_resumes_at_the_hand_over_is_not_blamed_and_one_that_runs_
 
 def test_impatient_users_ask_a_little_after_the_moment_at_which_faults_come():
     lags, verbs = set(), set()
-    for byte in range(0, 256, 3):
+    for byte in range(0, 256, 5):
         for load in swarmed(of_library("happy"), with_byte(0, "load", byte)).load:
             if load.name and load.name.startswith("swarm-impatient"):
                 lags.add(load.from_ - MOMENT_US)
                 verbs.add(load.action())
     assert {0, 70_000, 1_000_000} <= lags
     assert verbs == {"stop", "start", "delete", "reboot", "migrate"}
-    for seed in range(25):
+    for seed in range(12):
         for rule in swarmed(of_library("happy"), fresh(0, seed)).rules:
             of_family = rule.name.startswith("swarm-of-")  # which keeps its own times
             assert rule.when.at is None or rule.when.at % MOMENT_US == 0 or of_family
