@@ -54,7 +54,7 @@ def test_every_text_file_is_opened_with_its_encoding(package):
 # --- full disk
 
 
-@pytest.mark.parametrize("name", ["/dev/full", "/nonexistent/x", "/", "a\0b"])
+@in_one_test("name", ["/dev/full", "/nonexistent/x", "/", "a\0b"])
 def test_what_cannot_be_written_is_a_sentence(name):
     with pytest.raises(CannotWrite, match="cannot write"):
         write_text(Path(name), "text")

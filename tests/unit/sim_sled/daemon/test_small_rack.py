@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.dropshot import ending
 from nexus_client.types import SledRole, VmmState
@@ -134,14 +135,14 @@ async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():
             await Snapshots(rack.daemon).restore(file.text.encode())
 
 
-@pytest.mark.parametrize("name", ["null", "1e3", "2026-01-01", "é"])
+@in_one_test("name", ["null", "1e3", "2026-01-01", "é"])
 async def test_a_rack_may_have_any_name_that_a_person_gives_it(name):
     """Some of them are no text in YAML."""
     async with SmallRack(name=name) as rack:
         assert rack.daemon.engine.scenario.name == (name if name.isascii() else "rack")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("asked", "text", "sleds"),
     [(4, "fleet: {sleds: 2}", 4), (1, "fleet: {sleds: 2}", 2), (3, "seed: 1", 3), (1, "seed: 1", 1)],
 )
