@@ -248,7 +248,7 @@ async def test_what_nexus_knows_of_a_sled_is_read(said, outcome):
         assert await client.get_sled_agent(_SLED) == outcome
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"nonsense", encode(_INFO)[:-1]])
+@in_one_test("body", [b"", b"{}", b"nonsense", encode(_INFO)[:-1]])
 async def test_an_unreadable_info_is_transient(body):
     """The real sled reads again after any failed GET (NX 3.3)."""
     async with peer(says(answer(200, body))) as address, NexusClient(address) as client:

@@ -83,7 +83,7 @@ def test_a_sleds_info_survives_the_wire():
     assert codec.SLED_AGENT_INFO.decode(encode(_INFO)) == _INFO
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("raw", "asked"),
     [
         pytest.param(b'{"state":{"type":"running"}}', VmmStateRequested(Asked.RUNNING), id="running"),

@@ -516,7 +516,7 @@ async def test_a_peer_that_was_lost_before_its_turn_fails_the_negotiation() -> N
     await source.told("4 Running out=Error")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "message",
     [
         pytest.param(MemDone(), id="a message of a later phase"),

@@ -173,7 +173,7 @@ async def test_what_a_page_can_send_unasked_is_refused(kind):
             assert (await ask("POST /change", "host: localhost", f"content-type: {kind}", body=body))[0] == 415
 
 
-@pytest.mark.parametrize("kind", [None, "application/jsonx", "application/octet-stream", ""])
+@in_one_test("kind", [None, "application/jsonx", "application/octet-stream", ""])
 async def test_a_body_says_that_it_is_json(kind):
     more = [] if kind is None else [f"content-type: {kind}"]
     async with serving() as ask:
@@ -249,7 +249,7 @@ async def test_what_is_no_number_in_its_bounds_is_refused(text):
         assert len(told["message"]) < 100
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("target", "answer"),
     [
         ("/find/0?word=no", [7, 0, False, "no"]),
@@ -263,7 +263,7 @@ async def test_parameters_are_read_as_their_row_says(target, answer):
         assert await ask(f"GET {target}", "host: localhost") == (200, answer)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("target", "message"),
     [
         ("/find/9223372036854775808?word=yes", "id is a number from 0 to 9223372036854775807"),

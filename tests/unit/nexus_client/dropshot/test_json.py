@@ -81,7 +81,7 @@ def test_a_field_given_twice_is_refused_wherever_it_is(text, why):
         read(text)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         '{"unknown": 1, "unknown": 2}',
@@ -100,7 +100,7 @@ def test_a_part_that_somebody_else_reads_keeps_its_keys_as_they_came():
     assert bytes(read('{"raw": {"a": 1, "a": {"b": -0}}}').raw) == b'{"a":1,"a":{"b":-0}}'
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     ['{"number": -0}', '{"number":-0, "free": 1}', '{"many": [{"type": "dot", "at": -0}]}', '{"named": {"a": -0}}'],
 )
@@ -117,7 +117,7 @@ def test_minus_zero_is_a_number_where_any_will_do(text):
     read(text)
 
 
-@pytest.mark.parametrize("text", ['{"number": "-0"}', '{"color": -0}', '{"id": -0}', '{"color": [-0]}'])
+@in_one_test("text", ['{"number": "-0"}', '{"color": -0}', '{"id": -0}', '{"color": [-0]}'])
 def test_minus_zero_in_the_place_of_something_else_is_refused_too(text):
     with pytest.raises(BadJson):
         read(text)
@@ -215,7 +215,7 @@ class _Boards:
 _ID = "11111111-1111-4111-8111-111111111111"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("body", "path"),
     [
         pytest.param({"by_id": {"x": {"type": "dot", "at": 1}}}, "$.by_id", id="a key that is no UUID"),

@@ -63,7 +63,7 @@ def test_two_operations_in_one_place_are_a_bug(paths):
         paths.add("GET", "/a/{other}", None)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("target", "parts"),
     [
         ("/a?b=c", ("/a", "b=c")),

@@ -296,8 +296,8 @@ async def test_cookies_are_not_sent_back_and_bodies_are_asked_for_plain():
 # --- redirections
 
 
-@pytest.mark.parametrize("status", [307, 308])
-@pytest.mark.parametrize("absolute", [True, False])
+@in_one_test("status", [307, 308])
+@in_one_test("absolute", [True, False])
 async def test_307_and_308_are_followed_with_method_and_body(status, absolute):
     asked = []
 

@@ -208,7 +208,7 @@ def test_the_table_is_total():
     assert set(TABLE) == {(situation, action) for situation in Situation for action in Action}
 
 
-@pytest.mark.parametrize("action", KIND)
+@in_one_test("action", KIND)
 def test_a_deleted_or_unknown_instance_is_a_404(action):
     world, web = in_stopped()
     assert world.ask(Delete, web).status == 204

@@ -442,7 +442,7 @@ def test_a_user_whose_request_breaks_a_rule_reads_500(monkeypatch):
 # ---- clocks --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("back_us", [1, SECOND_US, 3_600 * SECOND_US, EPOCH_US])
+@in_one_test("back_us", [1, SECOND_US, 3_600 * SECOND_US, EPOCH_US])
 def test_a_clock_that_is_set_back_does_not_stop_the_background_tasks(back_us):
     nexus = Nexus(Config(watcher_period_us=30 * SECOND_US))
     nexus.handle(Boot(), EPOCH_US)

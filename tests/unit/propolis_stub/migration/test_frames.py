@@ -55,7 +55,7 @@ def test_the_tags_are_those_of_the_reference() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("message", "frame"),
     [
         pytest.param(m.Okay(), b"\x00", id="Okay is its tag"),

@@ -349,7 +349,7 @@ def test_a_vmm_that_has_ended_takes_no_room_however_late_its_end_is_told():
     assert result.failures == ()
 
 
-@pytest.mark.parametrize("first", [0, 60])
+@pytest.mark.parametrize("first", [0, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.nightly
 def test_a_swarm_over_right_ones_is_green(first):
     """A tenth of its seeds failed: stops met VMMs that no sled knew yet, or no longer (`fails_unregistered`)."""

@@ -95,11 +95,11 @@ def test_texts_of_the_program_name_a_page_by_the_command_that_shows_it():
             text = path.read_text()
             if "docs/" not in text:
                 continue
-            tree = ast.parse(text)
-            prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            nodes = [*ast.walk(ast.parse(text))]
+            prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
             named += [
                 f"{path.name}:{node.lineno}"
-                for node in ast.walk(tree)
+                for node in nodes
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
                 if "docs/" in node.value and path != ROOT / "sim_sled/cli/docs.py"
             ]

@@ -20,7 +20,7 @@ def sim_sled(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "words",
     [
         pytest.param(["nowhere"], id="internal"),

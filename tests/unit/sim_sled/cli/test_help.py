@@ -50,7 +50,7 @@ def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
         assert " ".join(summary) in " ".join(result.output.split()), "the whole summary"
 
 
-@pytest.mark.parametrize("words", [[], ["up"], ["scenario"], ["scenario", "list"]])
+@in_one_test("words", [[], ["up"], ["scenario"], ["scenario", "list"]])
 def test_help_has_the_short_name_that_most_programs_give_it(words):
     assert run("sim-sled", *words, "-h").output == run("sim-sled", *words, "--help").output
 

@@ -69,7 +69,7 @@ def test_one_copy_is_enough_for_a_depot_and_for_a_configuration(copies):
     driver.ask(Ledger, configure.put, config(2, slot_a=A))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("second", "refused"),
     [
         pytest.param(wanted(4, B), None, id="a newer one"),

@@ -119,7 +119,7 @@ def test_an_unknown_vmm_is_lost(verb):
     assert isinstance(error, errors.NoSuchVmm)
 
 
-@pytest.mark.parametrize("requested", [RUNNING, STOPPED, REBOOT, target("[::1]:1")])
+@in_one_test("requested", [RUNNING, STOPPED, REBOOT, target("[::1]:1")])
 def test_a_request_to_an_unknown_vmm_is_lost(requested):
     driver = RackDriver()
     assert isinstance(_refused_untouched(driver, driver.put, requested), errors.NoSuchVmm)

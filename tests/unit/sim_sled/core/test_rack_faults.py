@@ -117,8 +117,8 @@ def test_the_grace_ends_a_target_that_was_stopped_before_it_was_looked_at():
 # --- faults on demand -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [VmmState.FAILED, VmmState.DESTROYED])
-@pytest.mark.parametrize("mode", SimMode)
+@in_one_test("state", [VmmState.FAILED, VmmState.DESTROYED])
+@in_one_test("mode", SimMode)
 def test_a_sled_may_force_a_vmm_to_its_end(mode, state):
     driver = RackDriver(mode, acks=False)
     driver.register()

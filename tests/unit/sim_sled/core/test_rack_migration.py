@@ -586,8 +586,8 @@ def test_a_migration_leaves_nothing_behind():
 # --- sim-migration-source -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", SimMode)
-@pytest.mark.parametrize(("succeeds", "end"), [(True, ("destroyed", "completed")), (False, ("running", "failed"))])
+@in_one_test("mode", SimMode)
+@in_one_test(("succeeds", "end"), [(True, ("destroyed", "completed")), (False, ("running", "failed"))])
 def test_a_migration_to_nobody(mode, succeeds, end):
     driver = RackDriver(mode)
     driver.running(V1)

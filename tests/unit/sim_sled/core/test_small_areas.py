@@ -189,7 +189,7 @@ def test_a_bad_context_changes_nothing(period, limit, message):
     assert driver.ask(ZoneBundles, ZoneBundles.get_context) == CleanupContext()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("update", "then"),
     [
         ((None, None, None), CleanupContext()),

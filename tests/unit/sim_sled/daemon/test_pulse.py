@@ -247,7 +247,7 @@ async def test_whoever_was_on_its_way_up_when_the_end_came_is_not_started_again(
     assert started == []
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("2m", HUNG_S), ("1h0.5s", 3600), ("10s", 10), ("never", None)])
+@in_one_test(("text", "seconds"), [("2m", HUNG_S), ("1h0.5s", 3600), ("10s", 10), ("never", None)])
 def test_how_long_a_worker_may_be_silent_is_a_duration_or_never(text, seconds):
     assert _hung_s(text) == seconds
 

@@ -326,7 +326,7 @@ def test_from_32_on_external_addresses_are_mandatory_and_may_be_empty(level):
     assert registered(level, put(register_body(level), "local_config.external_ips", {})).external_ips == ()
 
 
-@pytest.mark.parametrize("level", [11, 31, 32, 48])
+@in_one_test("level", [11, 31, 32, 48])
 def test_both_families_at_once(level):
     v4 = {"source_nat": None, "ephemeral_ip": None, "floating_ips": ["203.0.113.8", "203.0.113.8"]}
     v6 = {"ephemeral_ip": "2001:DB8::1", "floating_ips": []}
@@ -338,7 +338,7 @@ def test_both_families_at_once(level):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("level", [11, 31, 32, 48])
+@in_one_test("level", [11, 31, 32, 48])
 def test_an_address_of_the_other_family_does_not_parse(level):
     where = "external_ips.value.floating_ips" if level < 32 else "external_ips.v4.floating_ips"
     with pytest.raises(BadJson):
@@ -378,7 +378,7 @@ def crucible(request_json):
     return {"type": "crucible_storage_backend", "component": {"readonly": False, "request_json": request_json}}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "request_body",
     [
         pytest.param(VOLUME, id="a volume"),

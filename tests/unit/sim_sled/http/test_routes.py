@@ -145,7 +145,7 @@ def test_a_variable_without_parser_is_a_bug():
         Route("GET", "/a/{unheard_of}", nothing)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("template", "raw", "message"),
     [
         ("/vmms/{propolis_id}", "web-01", "bad parameter in URL path: UUID parsing failed"),

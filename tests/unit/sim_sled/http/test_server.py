@@ -249,7 +249,7 @@ async def test_spellings_of_one_path(path):
         assert (await sled.ask("GET", path)).json == []
 
 
-@pytest.mark.parametrize("spelling", [VMM.upper(), VMM.replace("-", ""), "%7B" + VMM + "%7D", "urn:uuid:" + VMM])
+@in_one_test("spelling", [VMM.upper(), VMM.replace("-", ""), "%7B" + VMM + "%7D", "urn:uuid:" + VMM])
 async def test_spellings_of_one_uuid(spelling):
     async with serving() as sled:
         assert_error(await sled.ask("GET", f"/vmms/{spelling}/state"), 404, "Not Found", "NO_SUCH_INSTANCE")
@@ -337,7 +337,7 @@ async def test_known_content_types_that_are_not_json(content_type, shown):
         assert_error(got, 400, f'expected content type "application/json", got "{shown}"')
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/jsonx", "x", ""])
+@in_one_test("content_type", ["text/plain", "application/jsonx", "x", ""])
 async def test_unknown_content_types(content_type):
     async with serving() as sled:
         got = await sled.ask("PUT", STATE, RUN, headers={"content-type": content_type})

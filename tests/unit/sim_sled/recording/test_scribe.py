@@ -33,7 +33,7 @@ INPUTS = [
 ]
 
 
-@pytest.mark.parametrize("item", INPUTS, ids=lambda item: type(item).__name__)
+@in_one_test("item", INPUTS, ids=lambda item: type(item).__name__)
 def test_a_short_line_is_read_as_the_long_one_and_its_input_is_the_one_that_was_asked(item):
     scribe = Scribe()
     short = read(block([(5, SHORT[type(item)], item, EFFECTS)]))

@@ -89,9 +89,7 @@ def test_create_with_start_registers_then_runs_and_answers_starting():
     assert (vmm.state, vmm.state_generation) == (VmmDbState.STARTING, 2)
 
 
-@pytest.mark.parametrize(
-    ("rules", "gen"), [(RuleSet.R5854, 1), (RuleSet.R5749, 1), (RuleSet.R6455, 2), (RuleSet.HEAD, 2)]
-)
+@in_one_test(("rules", "gen"), [(RuleSet.R5854, 1), (RuleSet.R5749, 1), (RuleSet.R6455, 2), (RuleSet.HEAD, 2)])
 def test_first_generation_is_2_since_vmms_begin_as_creating(rules, gen):
     world = World.make(rules=rules)
     world.create()

@@ -192,7 +192,7 @@ def test_the_same_facts_always_give_the_same_rack():
     assert make(WISHES, facts()).body == make(WISHES, facts()).body
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wishes", "known", "why"),
     [
         pytest.param(WISHES, facts(a_sled(zpools=0)), "--zpools", id="no pool for the zones"),
