@@ -557,6 +557,12 @@ def test_figures_of_one_series_are_added_up_and_comments_said_once():
     assert sums([one, two]) == '# TYPE a counter\na{kind="x"} 11\na{kind="y"} 2\n# TYPE b gauge\nb 3.5\nc 1\n'
 
 
+def test_what_says_who_a_program_is_counts_once_whatever_its_labels():
+    """Queries multiply by it, to have its labels."""
+    one = 'target_info{service_name="sim-sled"} 1.0\nprocess_max_fds 20000.0\n'
+    assert sums([one, one]) == 'target_info{service_name="sim-sled"} 1\nprocess_max_fds 20000\n'
+
+
 def test_what_a_rack_of_workers_cannot_do_has_a_sentence():
     clocks = [("POST", f"/{word}") for word in ("pause", "resume", "step", "until")]
     whole = [("GET", "/snapshot"), ("POST", "/restore")]
