@@ -69,8 +69,8 @@ recorded: $(STAMP)  ## three minutes of a recorded `up` under load, by commands,
 
 campaign: $(STAMP)  ## the long outage (OUTAGE="--seconds 600") and property-test campaigns (minutes to hours; SIM_SLED_PROFILE=nightly)
 	$(BIN)/python -m tests.campaign.outage $(OUTAGE)
-	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) tests/model
-	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) -m nightly
+	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=3600 tests/model
+	SIM_SLED_PROFILE=$${SIM_SLED_PROFILE:-nightly} $(BIN)/python -m pytest -n $(JOBS) -o faulthandler_timeout=3600 -m nightly
 
 hazards: $(STAMP)  ## find each known wrong of Nexus and of the agent in a general churn, and reduce it (minutes); HAZARDS=--live: on sockets
 	$(BIN)/python -m tests.campaign.hazards $(HAZARDS)

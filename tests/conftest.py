@@ -1,4 +1,4 @@
-"""Hypothesis profiles. SIM_SLED_PROFILE chooses: dev (quick look), ci (default), nightly (campaign).
+"""Hypothesis profiles. SIM_SLED_PROFILE chooses: dev (every day), ci (`.ci/run` sets it), nightly (campaign).
 
 The same tree gives the same examples: dev and ci start from one seed, so that a red run is red for everybody. The
 campaign (nightly) draws a new seed each time, and so does `--hypothesis-seed=random`; the seed is in the header,
@@ -19,8 +19,8 @@ from support import processes, signals
 
 _COMMON = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 
-settings.register_profile("dev", max_examples=20, stateful_step_count=20, **_COMMON)
-settings.register_profile("ci", max_examples=40, stateful_step_count=30, **_COMMON)
+settings.register_profile("dev", max_examples=25, stateful_step_count=20, **_COMMON)
+settings.register_profile("ci", max_examples=60, stateful_step_count=30, **_COMMON)
 settings.register_profile(
     "nightly",
     max_examples=5000,
@@ -29,7 +29,7 @@ settings.register_profile(
     **_COMMON,
 )
 _SEED = 20261122
-_PROFILE = os.environ.get("SIM_SLED_PROFILE", "ci")
+_PROFILE = os.environ.get("SIM_SLED_PROFILE", "dev")
 settings.load_profile(_PROFILE)
 if _PROFILE != "nightly":  # in which pip fetches what an image is built of
     # Nobody here speaks TLS, but each import of aiohttp reads the machine's certificates: a seventh of a start.
@@ -76,7 +76,6 @@ def pytest_collection():
     try:
         return (yield)
     finally:
-        gc.collect()
         gc.freeze()
         gc.enable()
 

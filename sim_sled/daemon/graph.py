@@ -460,11 +460,15 @@ def _codes(module: str) -> Mapping[str, CodeType]:
 
 def _singletons() -> Iterator[tuple[object, str]]:
     """Objects that a module of ours has made once and that are known by who they are."""
+    single: dict[type, bool] = {object: True}  # many names have values of few types
     for name, module in sorted(sys.modules.items()):
         if not is_ours(name) or module is None:
             continue
         for attribute, value in vars(module).items():
-            if type(value) is object or (is_ours(type(value).__module__) and not isinstance(value, type | Enum)):
+            kind = type(value)
+            if kind not in single:
+                single[kind] = is_ours(kind.__module__) and not issubclass(kind, type | Enum)
+            if single[kind]:
                 yield value, f"{name}:{attribute}"
 
 

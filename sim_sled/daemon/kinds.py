@@ -81,7 +81,9 @@ def _meant(told: object, module: str) -> Any:
 @cache
 def _names(module: str) -> dict[str, Any]:
     found = dict(vars(import_module(module)))
-    for each in ast.parse(inspect.getsource(import_module(module))).body:
+    source = inspect.getsource(import_module(module))
+    # a module that has none is not parsed: that would be half of what a restore takes
+    for each in ast.parse(source).body if "\nif TYPE_CHECKING:" in source else ():
         if isinstance(each, ast.If) and ast.unparse(each.test) == "TYPE_CHECKING":
             exec(compile(ast.Module(each.body, []), module, "exec"), found)  # noqa: S102 -- imports of our own sources
     return found | vars(import_module(module))  # what it is when it runs, where a checker is told otherwise

@@ -56,7 +56,8 @@ def read_lines(source: Source, reading: Reading, day: date | None = None) -> Ite
             reading.consumed = (packed or file).tell if source.size else lambda: 0
             for number, whole in enumerate(_bounded(file), 1):
                 reading.bytes_read += len(whole)
-                raw = whole if whole.startswith(b"{") else _AROUND.sub(b"", whole, count=1)
+                around = None if whole.startswith(b"{") else _AROUND.match(whole)
+                raw = whole[around.end() :] if around else whole
                 if any(noise in raw for noise in _NOISE) and raw.rstrip().endswith(b"}"):
                     reading.records[source.shown] += 1
                     continue

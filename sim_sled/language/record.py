@@ -208,6 +208,8 @@ class Struct:
         return self.cls(**{info.attribute: value}, marks={"": node.mark, info.key: node.mark})
 
     def _tell_unknown(self, key: Scalar, reader: Reader) -> None:
+        if reader.problems.full:
+            return
         infos, noun = fields_of(self.cls), self.cls.noun
         near = hint(key.text, infos)
         listed = "" if near or len(infos) > 14 else f"; known: {', '.join(infos)}"

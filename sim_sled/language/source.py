@@ -58,8 +58,13 @@ class Problems:
             self.sources[mark.file] = ()
         index = list(self.sources).index(mark.file)
         problem = Problem(index, mark.line, mark.col, code, text, mark)
-        if len(self.found) <= PROBLEMS_MAX and problem not in self.found[-20:]:
+        if not self.full and problem not in self.found[-20:]:
             self.found.append(problem)
+
+    @property
+    def full(self) -> bool:
+        """Nothing more is shown, so nobody has to think of its words."""
+        return len(self.found) > PROBLEMS_MAX
 
     @property
     def errors(self) -> int:

@@ -59,7 +59,7 @@ _LONG_NUMBER: Final = 5
 _LONG_NUMBER_HERE: Final = 3
 """... in a personal field."""
 _REMEMBERED: Final = 100_000
-"""Texts and their stand-ins: some 30 MB."""
+"""Texts, which mostly come again, and their stand-ins: some 30 MB."""
 _SHA: Final = 32
 """Bytes of a digest that stands as a list of numbers."""
 _SPELT: Final = 3
@@ -106,6 +106,8 @@ class Names:
     _runs: set[str] = attrs.field(factory=set)
     """Words and numbers that are to be replaced, somewhere at least."""
     _personal: set[str] = attrs.field(factory=set)
+    _seen: set[str] = attrs.field(factory=set)
+    """Texts of before."""
 
     def see(self, line: Line) -> None:
         """One line."""
@@ -120,6 +122,8 @@ class Names:
     def _text(self, text: str, *, personal: bool) -> None:
         if personal:
             self._personal.add(text)
+        if not _is_new(text, self._seen):
+            return
         for found in _THINGS.finditer(text):
             kind = found.lastgroup
             if kind == "uuid":
@@ -147,6 +151,16 @@ class Names:
         for each in sorted(self._personal):
             known.learn(each)
         return known
+
+
+def _is_new(text: str, seen: set[str]) -> bool:
+    """And is not any more."""
+    if text in seen:
+        return False
+    if len(seen) >= _REMEMBERED:
+        seen.clear()
+    seen.add(text)
+    return True
 
 
 def _runs(text: str) -> Iterator[str]:
@@ -233,6 +247,8 @@ class StandIns:
     """Personal values that are one word of the program: only where they are a value, and in keys of draws."""
     _given: set[str] = attrs.field(factory=set)
     """What has come from outside so far."""
+    _seen: set[str] = attrs.field(factory=set)
+    """Texts that have."""
     _made: dict[str, str] = attrs.field(factory=dict)
     """Digests that a core makes: what it makes of stand-ins."""
     _blobs: dict[str, str] = attrs.field(factory=dict)
@@ -263,7 +279,8 @@ class StandIns:
 
     def _give(self, told: Any, field: str) -> None:
         for text, _ in _texts(told, field):
-            self._given.update(found[0].lower() for found in _THINGS.finditer(text))
+            if _is_new(text, self._seen):
+                self._given.update(found[0].lower() for found in _THINGS.finditer(text))
 
     def in_state(self, told: Any, field: str) -> Any:
         """A text in the state of a rack, a number that may be an id, or numbers that may be the bytes of a text."""

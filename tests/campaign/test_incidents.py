@@ -1,11 +1,15 @@
-"""Each kind of incident once, drawn, written and judged; `python -m tests.campaign.incidents` has hundreds."""
+"""Each kind of incident once, drawn, written and judged; `python -m tests.campaign.incidents` has hundreds. Every run
+has a quarter of them: each has its own tests in tests/unit/sim_sled/incident, of logs written by hand.
+"""
 
 import pytest
 
 from tests.campaign.incidents import KINDS, one_seed
 
 
-@pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind.__name__, marks=pytest.mark.long if n % 4 else ()) for n, kind in enumerate(KINDS)]
+)
 def test_an_incident_that_nobody_has_seen_is_imported_as_it_happened(kind):
     world, wrong = one_seed(7, kind)
     assert world.kinds == [kind]

@@ -8,7 +8,6 @@ It shares no code with ours, and writes states as the recordings do: `["running"
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection as Switches
 from typing import Any, Final
 
@@ -186,8 +185,8 @@ class Instance:
     def state(self) -> dict[str, Any]:
         return {
             **self.record.told(),
-            "queue": copy.deepcopy(self.queue),
-            "propolis": copy.deepcopy(self.propolis),
+            "queue": list(self.queue),  # no item is changed once it is there
+            "propolis": list(self.propolis),
             "resting": self.resting(),
             "desired": self.desired(),
             "ready_to_destroy": self.destroyed,

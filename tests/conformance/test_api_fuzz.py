@@ -131,7 +131,6 @@ def operations_of(level, played):
             yield operation
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.nightly
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.early

@@ -18,6 +18,7 @@ from conformance import drawn_requests
 from conformance.drawn_requests import Drawn
 from conformance.raw_http import RawAnswer, RawClient
 from support.profile import by_profile
+from support.rows import in_one_test
 from support.wire.documents import faults, load
 
 from sim_sled.companions.servers import Ports
@@ -158,7 +159,7 @@ def telling(exchanges):
 JSON = {"content-type": "application/json"}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "got", "why"),
     [
         ("GET", RawAnswer(200, JSON, b"3"), "is not of type"),

@@ -16,6 +16,7 @@ from uuid import UUID
 import attrs
 import pytest
 from support.daemon.sled_http import FakeHost, register_body, request, serving
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.config import Config, UnknownVmm
@@ -118,11 +119,11 @@ def with_body(kind: Kind, body: bytes, **headers: str) -> bytes:
 # ---- JSON and content types (DS 1) ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "kind_of_content",
     [None, "application/json", "Application/JSON; charset=x", "application/x+json", "application/vnd.a.b+json"],
 )
-@pytest.mark.parametrize("behind", [b"", b"x", b" {}", b"\n]"])
+@in_one_test("behind", [b"", b"x", b" {}", b"\n]"])
 async def test_json_is_taken_by_many_names_and_only_its_first_value_is_read(server, kind_of_content, behind):
     address, kind = server
     headers = {} if kind_of_content is None else {"content_type": kind_of_content}
@@ -130,7 +131,7 @@ async def test_json_is_taken_by_many_names_and_only_its_first_value_is_read(serv
     assert got.status == kind.fits, got
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("content_type", "message"),
     [
         ("text/plain", "unsupported content-type: text/plain"),
@@ -146,7 +147,7 @@ async def test_what_is_no_json_by_name_is_refused(server, content_type, message)
     assert (got.status, got.message) == (400, message)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("body", "message"),
     [
         (b'"a\xff"', "invalid unicode code point at line 1 column 3"),
@@ -196,7 +197,7 @@ SERDE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "method", "path", "body", "status"), SERDE)
+@in_one_test(("name", "method", "path", "body", "status"), SERDE)
 async def test_bodies_are_read_as_serde_reads_them(name, method, path, body, status):
     async with running(name) as address:
         (got,) = await ask(address, request(method, path, body.encode(), version=KINDS[name].version))
@@ -218,8 +219,8 @@ IN_PATH = {
 }
 
 
-@pytest.mark.parametrize(("text", "taken"), UUIDS)
-@pytest.mark.parametrize("name", list(KINDS))
+@in_one_test(("text", "taken"), UUIDS)
+@in_one_test("name", list(KINDS))
 async def test_spellings_of_a_uuid_in_a_path(name, text, taken):
     method, path, body = IN_PATH[name]
     async with running(name) as address:
@@ -238,7 +239,7 @@ TIMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "taken"), TIMES)
+@in_one_test(("text", "taken"), TIMES)
 async def test_times_in_a_registration_and_in_a_report(text, taken):
     async with running("sled") as address:
         body = register_body(SLED_NEWEST)
@@ -264,8 +265,8 @@ VERSIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("version", "message"), VERSIONS)
-@pytest.mark.parametrize("path", [None, "/nowhere"])
+@in_one_test(("version", "message"), VERSIONS)
+@in_one_test("path", [None, "/nowhere"])
 async def test_versions_are_looked_at_before_anything_else(server, version, message, path):
     address, kind = server
     (got,) = await ask(address, request("GET", path or kind.get, version=version))
@@ -283,14 +284,14 @@ def plain(kind: Kind, line: str, *headers: str) -> bytes:
     return "\r\n".join([line, f"api-version: {kind.version}", *headers, "", ""]).encode("latin-1")
 
 
-@pytest.mark.parametrize("shape", ["{}", "{}/", "/{}", "{}?x=1", "{}#x", "{}?a#b", "http://somewhere:80{}"])
+@in_one_test("shape", ["{}", "{}/", "/{}", "{}?x=1", "{}#x", "{}?a#b", "http://somewhere:80{}"])
 async def test_spellings_of_one_path(server, shape):
     address, kind = server
     (got,) = await ask(address, plain(kind, f"GET {shape.format(kind.get)} HTTP/1.1", "host: x"))
     assert reached(kind, got), got
 
 
-@pytest.mark.parametrize("path", ["/%ff", "/a/../b", "/a/./b", "/."])
+@in_one_test("path", ["/%ff", "/a/../b", "/a/./b", "/."])
 async def test_a_path_that_cannot_be_read_is_refused(server, path):
     address, kind = server
     (got,) = await ask(address, plain(kind, f"GET {path} HTTP/1.1", "host: x"))
@@ -300,7 +301,7 @@ async def test_a_path_that_cannot_be_read_is_refused(server, path):
 LONG = "x: " + "y" * 20_000
 
 
-@pytest.mark.parametrize("headers", [(), ("host: x",), ("host: x", "Host: y"), ("host: x", LONG), ("host:",)])
+@in_one_test("headers", [(), ("host: x",), ("host: x", "Host: y"), ("host: x", LONG), ("host:",)])
 async def test_hosts_and_long_headers_do_not_matter(server, headers):
     address, kind = server
     (got,) = await ask(address, plain(kind, f"GET {kind.get} HTTP/1.1", *headers))
@@ -308,7 +309,7 @@ async def test_hosts_and_long_headers_do_not_matter(server, headers):
     assert "connection: close" not in got.head.lower()
 
 
-@pytest.mark.parametrize("method", ["FOO", "get", "PROPFIND", "POST"])
+@in_one_test("method", ["FOO", "get", "PROPFIND", "POST"])
 async def test_other_methods_are_405_with_one_allow_line_each_and_the_connection_stays(server, method):
     address, kind = server
     (got,) = await ask(address, plain(kind, f"{method} {kind.get} HTTP/1.1", "host: x"))
@@ -324,7 +325,7 @@ async def test_head_is_not_derived_from_get(server):
     assert got.all("allow") == kind.allow
 
 
-@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/" + "a" * 70_000, 414)])
+@in_one_test(("path", "status"), [("/nowhere", 404), ("/" + "a" * 70_000, 414)])
 async def test_paths_that_lead_nowhere(server, path, status):
     address, kind = server
     (got,) = await ask(address, plain(kind, f"GET {path} HTTP/1.1", "host: x"))
@@ -338,7 +339,7 @@ async def test_two_hundred_headers_are_too_many(server):
     assert (got.status, got.body) == (431, b"")
 
 
-@pytest.mark.parametrize("line", ["GET /v2p", "GET /v2p HTTP/2.0", "GET /v2p HTTP/1.2", "PRI * HTTP/2.0", "hello"])
+@in_one_test("line", ["GET /v2p", "GET /v2p HTTP/2.0", "GET /v2p HTTP/1.2", "PRI * HTTP/2.0", "hello"])
 async def test_what_is_no_http_1_is_400(server, line):
     address, kind = server
     (got,) = await ask(address, plain(kind, line, "host: x"))
@@ -346,7 +347,7 @@ async def test_what_is_no_http_1_is_400(server, line):
     assert "aiohttp" not in got.head.lower(), "it does not say who parses"
 
 
-@pytest.mark.parametrize("line", ["HTTP/1.0", "HTTP/1.1"])
+@in_one_test("line", ["HTTP/1.0", "HTTP/1.1"])
 async def test_an_old_client_is_answered_in_its_own_version(server, line):
     address, kind = server
     (got,) = await ask(address, plain(kind, f"GET {kind.get} {line}"))
@@ -414,15 +415,15 @@ QUERIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "method", "path"), QUERIES)
+@in_one_test(("name", "method", "path"), QUERIES)
 async def test_a_bad_query_is_told_without_the_parameters_name(name, method, path):
     async with running(name) as address:
         (got,) = await ask(address, request(method, path, version=KINDS[name].version))
         assert (got.status, got.message) == (400, "unable to parse query string: invalid digit found in string")
 
 
-@pytest.mark.parametrize("upgrade", ["websocket", "WebSocket", "h2c, websocket", "h2c,WEBSOCKET"])
-@pytest.mark.parametrize("key", ["dGhlIHNhbXBsZSBub25jZQ==", "x", "short"])
+@in_one_test("upgrade", ["websocket", "WebSocket", "h2c, websocket", "h2c,WEBSOCKET"])
+@in_one_test("key", ["dGhlIHNhbXBsZSBub25jZQ==", "x", "short"])
 async def test_a_websocket_is_opened_by_any_key_and_among_other_upgrades(upgrade, key):
     kind = KINDS["propolis"]
     headers = [

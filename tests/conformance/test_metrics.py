@@ -1,5 +1,6 @@
 """Metrics and probes of the three programs: parsed by prometheus-client, counted against what happened."""
 
+import asyncio
 import json
 import re
 import subprocess
@@ -37,11 +38,16 @@ def values(family, **labels):
 
 
 async def after_its_story(which):
-    """The metrics after everything that a control API can be asked for."""
+    """The metrics after everything that a control API can be asked for; of a daemon, what it counts is looked at."""
     async with ALL[which]() as served:
         async for method, _, path, body in served.story():
             await served.ask(method, path, body)
-        return await scraped(served)
+        found = await scraped(served)
+        if which == "daemon":
+            assert values(found["sim_sled_faults_fired"], rule="notes") == [1]
+            injected = sum(line.kind is Kind.INJECTED for _, line, _ in served.daemon.look.happenings)
+            assert sum(values(found["sim_sled_happenings"], kind="injected")) == injected > 0
+        return found
 
 
 async def test_a_daemons_counters_say_what_happened():
@@ -78,14 +84,7 @@ def _busy(family, sample):
     return any(each.value for each in family.samples if each.name.endswith("_count") and each.labels == sample.labels)
 
 
-async def test_rules_that_fired_and_faults_of_the_model_are_counted():
-    async with a_daemon() as served:
-        async for method, _, path, body in served.story():
-            await served.ask(method, path, body)
-        found = await scraped(served)
-        assert values(found["sim_sled_faults_fired"], rule="notes") == [1]
-        injected = sum(line.kind is Kind.INJECTED for _, line, _ in served.daemon.look.happenings)
-        assert sum(values(found["sim_sled_happenings"], kind="injected")) == injected > 0
+async def test_faults_of_the_model_are_counted():
     async with a_nexus() as nexus:
         await nexus.ask("POST", "/v1/faults", {"do": "answer", "match": "/vmms/", "times": 1})
         body = {"name": "web-1", "ncpus": 1, "memory": 2**30, "sled_id": str(SLED)}
@@ -115,9 +114,23 @@ async def test_a_propolis_counts_changes_of_state_of_each_vm_anew():
 
 
 @pytest.mark.early
-@pytest.mark.parametrize("which", ALL)
-async def test_names_have_units_and_no_label_names_a_vmm(which):
-    found = await after_its_story(which)
+async def test_after_all_stories_names_have_units_no_label_names_a_vmm_and_the_dashboard_has_what_it_asks_for():
+    there = set()
+    for found in await asyncio.gather(*map(after_its_story, ALL)):
+        names_have_units_and_no_label_names_a_vmm(found)
+        for name, family in found.items():
+            kinds = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
+            there |= {name + kind for kind in kinds}
+    dashboard = json.loads((ROOT / "deploy/grafana/sim-sled.json").read_text())
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    names = {name for expr in asked for name in re.findall(r"\b(?:sim_|propolis_|process_)\w+", expr)}
+    assert len(names) > 15
+    assert names <= there, names - there
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places) == len({panel["id"] for panel in dashboard["panels"]})
+
+
+def names_have_units_and_no_label_names_a_vmm(found):
     assert values(found["target"] if "target" in found else found["target_info"]) == [1]
     for name, family in found.items():
         assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
@@ -136,22 +149,6 @@ async def test_names_have_units_and_no_label_names_a_vmm(which):
                     assert UUID(value).int in {1, 2}, "a sled's, not a VMM's"
                 else:
                     assert not re.search(r"[0-9a-f]{8}-", value), value
-
-
-@pytest.mark.early
-async def test_everything_that_the_dashboard_asks_for_is_there():
-    dashboard = json.loads((ROOT / "deploy/grafana/sim-sled.json").read_text())
-    there = set()
-    for which in ALL:
-        for name, family in (await after_its_story(which)).items():
-            kinds = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}.get(family.type, [""])
-            there |= {name + kind for kind in kinds}
-    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    names = {name for expr in asked for name in re.findall(r"\b(?:sim_|propolis_|process_)\w+", expr)}
-    assert len(names) > 15
-    assert names <= there, names - there
-    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
-    assert len(set(places)) == len(places) == len({panel["id"] for panel in dashboard["panels"]})
 
 
 async def test_probes_need_no_token_and_everything_else_does():

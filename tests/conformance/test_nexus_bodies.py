@@ -126,15 +126,16 @@ def test_unknown_versions_are_refused(major):
 # ---- the shape of the tapes ----------------------------------------------------------------------------------------
 
 
-def exchanges():
-    """(tape, version, body) of every valid registration in the tapes."""
+def registrations():
+    """(tape, version, body) of every valid registration in the tapes, at a version that there is."""
     for path in sorted(TAPES.glob("*.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]
         for line in lines[1:]:
             version = (line.get("headers") or {}).get("api-version", lines[0]["api_version"])
             body = line.get("body")
-            if line["method"] == "PUT" and not line.get("invalid") and isinstance(body, dict) and "vmm_spec" in body:
-                yield pytest.param(version, body, id=f"{path.stem} {version}")
+            known = version in {f"{major}.0.0" for major in VERSIONS} and not line.get("invalid")
+            if known and line["method"] == "PUT" and isinstance(body, dict) and "vmm_spec" in body:
+                yield path.stem, version, body
 
 
 def shape(value, *, optional=()):
@@ -146,12 +147,19 @@ def shape(value, *, optional=()):
     return type(value).__name__
 
 
-REAL = [case for case in exchanges() if case.values[0] in {f"{major}.0.0" for major in VERSIONS}]
-
-
-@in_one_test(("version", "body"), REAL)
-def test_registrations_have_the_shape_of_the_tapes(version, body):
+def test_registrations_have_the_shape_of_the_tapes():
     """Compared: what does not depend on what the user attached (addresses, disks, NICs beyond the first)."""
+    found = list(registrations())
+    assert len(found) > 20, "the tapes are there"
+    for tape, version, body in found:
+        try:
+            has_the_shape(version, body)
+        except AssertionError as wrong:
+            wrong.add_note(f"{tape} {version}")
+            raise
+
+
+def has_the_shape(version, body):
     ours = json.loads(msgspec.json.encode(register_body(REGISTERS["plain"], int(version.partition(".")[0]))))
     by_user = {"external_ips", "ephemeral_ip", "firewall_rules", "primary_nic_mtu"}
     theirs_local = {key: value for key, value in body["local_config"].items() if key not in by_user}
@@ -172,10 +180,6 @@ def test_registrations_have_the_shape_of_the_tapes(version, body):
     for value in ours["vmm_spec"]["components"].values():
         if value["type"] in kinds:
             assert set(value["component"]) == kinds[value["type"]], value["type"]
-
-
-def test_the_tapes_are_there():
-    assert len(REAL) > 20
 
 
 def test_put_state_requests_look_like_the_tapes():

@@ -7,6 +7,7 @@ then asked about what nobody recorded (`nexus_situations.py`).
 import copy
 import json
 from functools import partial
+from unittest import mock
 
 import pytest
 from conformance import drawn_values
@@ -15,6 +16,7 @@ from conformance import nexus_situations as drawn
 from conformance.nexus_players import PLAYERS
 from conformance.test_nexus_players import is_impossible, recorded
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 PER_FUNCTION = 40
 """Examples of a function that are kept."""
@@ -84,7 +86,7 @@ def compared(function, rules, given, got):
     return got, want
 
 
-@pytest.mark.parametrize("function", ORACLES)
+@in_one_test("function", ORACLES)
 def test_the_oracle_is_right_wherever_something_was_recorded(function):
     compared_lines = 0
     for (name, rules), lines in recorded(with_ours=True).items():
@@ -144,15 +146,15 @@ def ask(function, case):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("function", ORACLES)
+@in_one_test("function", ORACLES)
 def test_what_nobody_recorded_is_decided_as_the_text_says(function):
     drawn_values.each_of(
         f"nexus/{function}", lambda: ORACLES[function][1], partial(ask, function), number=PER_FUNCTION
     )
 
 
-@pytest.mark.parametrize("function", ORACLES)
-def test_who_knows_only_the_recordings_is_noticed(function, monkeypatch):
+@in_one_test("function", ORACLES)
+def test_who_knows_only_the_recordings_is_noticed(function):
     """The judge itself: a player that has learnt every recorded line by heart, and answers as the first else."""
     known = {
         (rules, json.dumps(line["input"], sort_keys=True)): line["output"]
@@ -161,13 +163,13 @@ def test_who_knows_only_the_recordings_is_noticed(function, monkeypatch):
         for line in lines
     }
     else_ = next(iter(known.values()))
-    monkeypatch.setitem(
-        PLAYERS, function, lambda rules, given: known.get((rules, json.dumps(given, sort_keys=True)), else_)
-    )
+
+    def by_heart(rules, given):
+        return known.get((rules, json.dumps(given, sort_keys=True)), else_)
 
     def ask_all():
         for case in drawn_values.kept(f"nexus/{function}"):
             ask(function, case)
 
-    with pytest.raises(AssertionError):
+    with mock.patch.dict(PLAYERS, {function: by_heart}), pytest.raises(AssertionError):
         ask_all()

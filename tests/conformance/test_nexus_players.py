@@ -46,7 +46,7 @@ def mixed(dice, one, other):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("function", sorted(PLAYERS))
+@in_one_test("function", sorted(PLAYERS))
 def test_inputs_that_were_never_recorded_are_played(function):
     for (name, rules), lines in recorded().items():
         if name != function:
@@ -103,7 +103,7 @@ def test_a_function_that_nobody_plays_fails_plainly():
         judge({"function": "instance_teleport", "rules": "head", "input": {}, "output": None})
 
 
-@pytest.mark.parametrize("text", ['{"function": ', "[]", '{"function": "instance_start"}', "\x00"])
+@in_one_test("text", ['{"function": ', "[]", '{"function": "instance_start"}', "\x00"])
 def test_a_line_that_is_none_fails_with_its_place(tmp_path, text):
     path = tmp_path / "instance_start.jsonl"
     path.write_text('{"function": "x", "rules": "head", "input": {}, "output": 1}\n' + text + "\n")

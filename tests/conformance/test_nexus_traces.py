@@ -12,6 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from conformance.nexus_players import PLAYERS
 from conformance.nexus_players.agent import ALL, agent_put_state, put_state_switches, recorded_put_state
 from conformance.nexus_players.nexus import update_decision
+from support.rows import in_one_test
 
 from nexus_client.stub.hazards import DEFAULT, ORIGINAL, Hazard
 
@@ -82,7 +84,11 @@ DIFFERENCES = (
 
 def function_of(line: Line) -> str:
     """`update_decision_head` and `propolis_state_driver_other` are the same function with other inputs."""
-    name: str = line["function"]
+    return _player_of(line["function"])
+
+
+@cache
+def _player_of(name: str) -> str:
     return next((known for known in PLAYERS if name == known or name.startswith(f"{known}_")), name)
 
 
@@ -143,7 +149,7 @@ def lines_in(path: Path) -> list[Line]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@in_one_test("path", FILES, ids=lambda path: path.stem)
 def test_every_recorded_decision_is_equal_or_a_named_difference(path: Path) -> None:
     counts: Counter[str] = Counter()
     for line in lines_in(path):
@@ -205,7 +211,7 @@ def lines_of(name: str) -> list[Line]:
     return lines_in(path)
 
 
-@pytest.mark.parametrize("rules", ["5749", "6455", "head"])
+@in_one_test("rules", ["5749", "6455", "head"])
 def test_where_the_original_panics_the_model_with_the_hazard_off_ends_the_migration(rules: str) -> None:
     """Own expected value: no update while the source still lives, else the ids are gone and the guest was lost."""
     hazards = ORIGINAL - {Hazard.PANIC_WITHOUT_TARGET}

@@ -14,6 +14,7 @@ from conformance.raw_http import RawClient
 from hypothesis import strategies as st
 from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, put, register_body, serving
 from support.rows import in_one_test
+from support.wire.documents import FOLDER as OTHER_DOCUMENTS
 
 from nexus_client.dropshot.json import Json
 from sim_sled.core import contract
@@ -158,7 +159,7 @@ def kind_at(level, method, path) -> Json:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("level", list(BODIES))
+@in_one_test("level", BODIES)
 def test_every_registration_of_the_document_is_taken(level):
     kind = kind_at(level, "PUT", VMM_PATH)
 
@@ -191,7 +192,7 @@ _OTHER_BODIES = [
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(
+@in_one_test(
     ("level", "method", "path"),
     [(level, *key) for level in (9, 18, 48) for key in _OTHER_BODIES if key in documents.operations(level)],
 )
@@ -307,7 +308,18 @@ def assert_fits(level, operation, got):
     assert documents.faults(level, answer["content"]["application/json"]["schema"], json.loads(got.body)) == []
 
 
-@pytest.mark.parametrize("level", documents.VERSIONS)
+DAILY = (6, 8, 9, 10, 16, 17, 28, 30, 31, 40, 43, 48)
+"""Versions that have, together, every body and every answer that any version has of these operations."""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(OTHER_DOCUMENTS), reason="of these all are played each day")
+def test_the_versions_of_each_day_have_every_body_and_every_answer():
+    called = {template for level in documents.VERSIONS for _, template, _, _ in calls(level)}
+    assert documents.said(DAILY, called.__contains__) == documents.said(documents.VERSIONS, called.__contains__)
+
+
+@pytest.mark.parametrize("level", documents.played(DAILY))
 async def test_answers_fit_the_document(level):
     """Success, a body that is no JSON, and an unknown VMM, of every operation offered at this version."""
     theirs = documents.operations(level)

@@ -208,7 +208,7 @@ async def test_requests_go_out_exactly_as_written():
     assert json.loads(body) == {"long": "abababc", "list": ["a b"], "n": 1, "z": None, "ä": "ö"}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("exchange", "body", "kind"),
     [
         pytest.param({"body": {}}, b"{}", "application/json", id="JSON"),
@@ -281,7 +281,7 @@ async def test_a_server_that_the_sled_has_not_is_a_failure_where_nobody_named_it
     assert (result.how, result.detail) == (How.FAILED, "no crucible-pantry")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("kind", "version", "value", "fault"),
     [
         pytest.param("crucible-pantry", None, {"volume_active": "yes"}, "schema VolumeStatus", id="pantry"),
@@ -304,14 +304,14 @@ async def test_answers_of_other_servers_are_validated_by_their_own_documents(kin
     assert fault in result.detail
 
 
-@pytest.mark.parametrize(("wire", "how"), [(False, How.FAILED), (True, How.PASSED)])
+@in_one_test(("wire", "how"), [(False, How.FAILED), (True, How.PASSED)])
 async def test_what_is_as_on_the_wire_is_not_validated(wire, how):
     exchange = {"path": "/x", "expect": {"status": 200, "schema": "CoordinatorStatus"}, "wire": wire}
     _, [result] = await _play_one({("GET", "/x"): [(200, "as it is on the wire")]}, exchange)
     assert result.how is how, result
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("value", "how"),
     [({"a": {"bytes": 1, "bundles": 2}}, How.PASSED), ({"a": {"bytes": 1}}, How.FAILED), ([], How.FAILED)],
 )
@@ -332,7 +332,7 @@ async def test_alternatives_count_and_are_told_apart():
 _NOT_IMPLEMENTED = [(405, {"message": "Method not implemented in sled-agent-sim"})]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("answers", "not_offered", "how"),
     [
         pytest.param(_NOT_IMPLEMENTED, {"thing"}, How.NOT_OFFERED, id="named and not implemented"),
@@ -347,7 +347,7 @@ async def test_not_offered_is_only_the_documented_405_of_a_named_operation(answe
     assert result.how is how
 
 
-@pytest.mark.parametrize(("exact", "how"), [(False, How.PASSED), (True, How.FAILED)])
+@in_one_test(("exact", "how"), [(False, How.PASSED), (True, How.FAILED)])
 async def test_sim_subset_counts_only_when_exact_emulation_is_asked_for(exact, how):
     exchange = {"path": "/x", "sim_subset": {"gen": 3}}
     _, [result] = await _play_one({("GET", "/x"): [(200, {"gen": 4})]}, exchange, exact=exact)
@@ -362,7 +362,7 @@ def _states(*answers):
     return {("GET", _STATE): list(answers)}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("script", "exchanges", "fault"),
     [
         pytest.param(
@@ -422,7 +422,7 @@ async def test_what_was_on_its_way_when_the_delete_came_is_no_fault():
     assert [result.how for result in results] == [How.PASSED] * 3, results
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("request_id", "fault"),
     [pytest.param("7", "is no UUID", id="no UUID"), pytest.param(_OTHER, "came twice", id="the same twice")],
 )
@@ -567,7 +567,7 @@ def test_every_tape_of_the_folder_can_be_read():
     assert all(tape.exchanges for tape in read)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "said"),
     [
         pytest.param("", "not enough values", id="empty"),

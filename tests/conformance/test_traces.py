@@ -275,7 +275,7 @@ def test_each_difference_shows(name: str) -> None:
         same(RackPlayer(mode), Collection(mode, SWITCHES - {name}), ops)
 
 
-@pytest.mark.parametrize("name", sorted(SHOWN_BY_A_VMM))
+@in_one_test("name", sorted(SHOWN_BY_A_VMM))
 def test_each_difference_of_a_vmm_shows(name: str) -> None:
     start = {"vmm_state": "starting", "migration_id": None}
     same(VmmPlayer(start), instance(start, SWITCHES), SHOWN_BY_A_VMM[name])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -24,6 +25,7 @@ def lines(pattern: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{path.name}:{number}", json.loads(text)
 
 
+@cache
 def ident(symbol: str) -> UUID:
     """The UUID of a symbolic identifier such as `m1`."""
     return uuid5(_NAMESPACE, symbol)

@@ -38,6 +38,9 @@ SYMBOLS = {ident(f"{kind}{number}"): f"{kind}{number}" for kind in "mc" for numb
 _STATUS = {"InvalidRequest": 400, "NoSuchVmm": 404, "VmmTerminating": 410, "PropolisRefused": 403}
 _CODE = {"InvalidRequest": "InvalidRequest", "NoSuchVmm": "NO_SUCH_INSTANCE", "VmmTerminating": "NO_SUCH_INSTANCE"}
 
+_STEPPED = How(PresetPacer("instant"), stepped=True, stop_grace_us=600_000_000, refuse_repeated_target=True)
+_SIM = PresetPacer("sim")
+
 
 @attrs.define
 class Got:
@@ -162,7 +165,6 @@ class VmmPlayer:
         migration = None if start["migration_id"] is None else ident(start["migration_id"])
         about = registration(start["vmm_state"], migration)
         self.vmm = Vmm(SLED, VMM, about, observe.registered(about.vmm_runtime, migration, self.now_us))
-        self.how = How(PresetPacer("instant"), stepped=True, stop_grace_us=600_000_000, refuse_repeated_target=True)
 
     def play(self, op: list[Any]) -> Got:
         before = self.vmm.record
@@ -185,7 +187,7 @@ class VmmPlayer:
         vmm = self.vmm
         match op:
             case ["request", kind]:
-                vmm.put_state(asked(kind), self.how, scripted=True, now_us=self.now_us)
+                vmm.put_state(asked(kind), _STEPPED, scripted=True, now_us=self.now_us)
             case ["step"]:
                 vmm.step(self.now_us)
             case ["drain"]:
@@ -206,7 +208,7 @@ class RackPlayer:
 
     def __init__(self, mode: str) -> None:
         self.now_us = START_US
-        self.rack = Rack(pacer=PresetPacer("sim"))
+        self.rack = Rack(pacer=_SIM)
         self.sled = self.rack.add_sled(SledConfig(SLED, mode=SimMode(mode), refuse_repeated_target=True))
         self.published: list[SledVmmState] = []
         self.ticket = 0

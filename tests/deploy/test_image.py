@@ -55,7 +55,6 @@ def test_what_is_sent_to_the_engine_is_what_is_copied():
 
 @pytest.mark.early
 @pytest.mark.long
-@pytest.mark.timeout(400)
 @pytest.mark.nightly
 def test_the_container_becomes_healthy_and_ends_well(image, port):
     replay, last = image

@@ -31,8 +31,9 @@ def bench(environ, *words, program=FORKED):
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=110)
 
 
-def test_figures_are_told_and_limits_kept(environ):
-    done = bench(environ, "--json", program=REAL)  # nothing else of every run starts it (test_real_programs.py)
+@pytest.mark.parametrize("program", [FORKED, pytest.param(REAL, marks=pytest.mark.long)], ids=["forked", "real"])
+def test_figures_are_told_and_limits_kept(environ, program):
+    done = bench(environ, "--json", program=program)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert (figures["sleds"], figures["vms"], figures["broken"]) == (2, 6, [])

@@ -5,7 +5,8 @@ import json
 
 import aiohttp
 import pytest
-from support import processes
+from support.command import in_process
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
@@ -38,9 +39,7 @@ async def get(address, path, **headers):
 
 async def command(*args):
     """Exit code, stdout, stderr of `sim-sled`."""
-    process = await processes.start(*processes.forked("sim_sled", *args))
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode, out.decode(), err.decode()
+    return await asyncio.to_thread(in_process, *args)
 
 
 async def test_a_vm_is_named_by_host_name_ordinal_id_or_its_beginning(rack):
@@ -51,9 +50,7 @@ async def test_a_vm_is_named_by_host_name_ordinal_id_or_its_beginning(rack):
         assert (status, answer["propolis_id"]) == (200, str(seen.propolis_id))
 
 
-@pytest.mark.parametrize(
-    "who", ["web-3", "v99", "zz", "00000000-0000-4000-8000-000000000000", "%0a%1b[31m", "a" * 500]
-)
+@in_one_test("who", ["web-3", "v99", "zz", "00000000-0000-4000-8000-000000000000", "%0a%1b[31m", "a" * 500])
 async def test_nobody_meant_is_a_404_that_lists_who_there_is(rack, who):
     status, answer = await get(rack[1], f"/vmms/{who}")
     assert status == 404
@@ -169,7 +166,7 @@ async def test_of_a_vmm_whose_registration_was_refused_or_hangs_it_is_told_by_wh
         assert ordinals["v3"] == str(small.meant("web").propolis_id)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "query",
     [
         "",
@@ -257,7 +254,7 @@ async def test_the_commands_take_names_and_exit_as_they_should(rack):
     assert all(json.loads(line)["number"] for line in out.splitlines())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "words", [["why", ""], ["inject", " ", "failed"], ["fire", ""], ["release", ""], ["wait", "", "running"]]
 )
 async def test_an_empty_name_is_nobodys(rack, words):
@@ -266,7 +263,7 @@ async def test_an_empty_name_is_nobodys(rack, words):
     assert (code, "an empty text is nobody's name" in err) == (2, True), err
 
 
-@pytest.mark.parametrize("name", ["a b", "a/b", "ü?x#y", "%2f", "-x", "-a b/ü?x#y%2f"])
+@in_one_test("name", ["a b", "a/b", "ü?x#y", "%2f", "-x", "-a b/ü?x#y%2f"])
 async def test_whatever_a_name_is_made_of_it_is_looked_for(rack, name):
     """One command for each, and each command for one that has all of it."""
     _, address = rack

@@ -101,19 +101,24 @@ async def drawn_lives(rack, seed):
     await pausing.until(now_us + 100_000_000, None)
 
 
+AGAIN = [
+    (3, None, "reboot: {hostname: web-2}"),  # asked for when nothing had happened for ten minutes
+    (7, RULES, "403: Propolis refused it in the state"),  # ... of one that had ended, which needs no rule
+    (71, FAULTS, "skip: 2"),  # the third VMM of an instance that moves to and fro
+    (2, RULES, "stopped -> destroyed: 0ms"),  # stopped before it ran
+    (88, RULES, "stopped -> destroyed: 0ms"),  # ... before it even started
+]
+
+
 @pytest.mark.parametrize(
     ("seed", "text", "said"),
     [
         (4, RULES, "stopping -> destroyed: 0ms"),  # the source of a migration has its own way to the end
-        (3, None, "reboot: {hostname: web-2}"),  # asked for when nothing had happened for ten minutes
-        (7, RULES, "403: Propolis refused it in the state"),  # ... which needs no rule
         (34, RULES, "rebooting -> running: 3s"),  # twice of one VMM, which is not one of 6 s
         (2, FAULTS, "propolis-dies"),
-        (71, FAULTS, "skip: 2"),  # the third VMM of an instance that moves to and fro
         (73, FAULTS, "stop was asked for"),  # ... and a reboot that is refused, as the end was not told yet
-        (2, RULES, "stopped -> destroyed: 0ms"),  # stopped before it ran
-        (88, RULES, "stopped -> destroyed: 0ms"),  # ... before it even started
-        (137, RULES, "asked for while it started"),  # ... in the very instant in which it began to run
+        (137, RULES, "asked for while it started"),  # in the very instant in which it began to run
+        *(pytest.param(*row, marks=pytest.mark.long) for row in AGAIN),
     ],
 )
 async def test_whatever_users_do_our_own_log_plays_it_again(written, tmp_path, seed, text, said):

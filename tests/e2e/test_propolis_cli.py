@@ -76,7 +76,7 @@ def test_the_diagram_is_printed_and_a_page_without_markers_is_2(tmp_path: Path) 
     ("line", "complaint"),
     [
         ("diagram > /dev/full", "cannot write to stdout: No space left on device"),
-        ("serve '[::1]:0' >&-", "stdout closed: there is nowhere to write to"),
+        pytest.param("serve '[::1]:0' >&-", "stdout closed: there is nowhere to write to", marks=pytest.mark.long),
     ],
 )
 def test_what_cannot_be_written_is_a_sentence_and_exit_2(line: str, complaint: str) -> None:

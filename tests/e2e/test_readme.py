@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from support import processes
 from support.profile import by_profile
+from support.typed import forked_commands
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 90
@@ -51,14 +52,15 @@ def test_every_example_says_what_it_prints():
 
 @pytest.mark.early
 async def test_what_a_reader_types_first_prints_what_it_says(tmp_path):
+    """Its commands are forked: as programs they are long."""
     name, block = next(examples())
-    await played(name, block, INSTALLED[0], tmp_path)
+    with forked_commands() as folder:
+        await played(name, block, INSTALLED[0], tmp_path, folder)
 
 
 @pytest.mark.early
 @pytest.mark.long
 @pytest.mark.nightly
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("shell", INSTALLED)
 async def test_the_examples_print_what_they_say(shell, tmp_path):
     """All of them in the strictest shell; in the others the first, which a reader types first, and all at night."""
@@ -69,8 +71,8 @@ async def test_the_examples_print_what_they_say(shell, tmp_path):
         await played(name, block, shell, tmp_path)
 
 
-async def played(name, block, shell, tmp_path):
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+async def played(name, block, shell, tmp_path, commands=Path(sys.executable).parent):
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
     # a session of its own, so that whatever the example left running can be ended with it
     process = await processes.start(
         shell, *SHELLS[shell], "-c", block,

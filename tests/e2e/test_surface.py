@@ -63,8 +63,8 @@ def _shell(line, *words, **env):
         pytest.param("sim_sled check $1 > /dev/full", id="stdout is full"),
         pytest.param("sim_sled scenario list --json > /dev/full", id="a long text on a full stdout"),
         pytest.param("sim_sled run $1 --json > /dev/full", id="JSON on a full stdout"),
-        pytest.param("sim_sled --help > /dev/full", id="help on a full stdout"),
-        pytest.param("sim_sled run $1 >&-", id="stdout closed"),
+        pytest.param("sim_sled --help > /dev/full", id="help on a full stdout", marks=pytest.mark.long),
+        pytest.param("sim_sled run $1 >&-", id="stdout closed", marks=pytest.mark.long),
         pytest.param("sim_sled version >&-", id="stdout closed, a short one"),
         pytest.param("sim_sled serve $2 [::1]:0 [::1]:1 >&-", id="serve, stdout closed"),
     ],
@@ -85,29 +85,34 @@ def test_what_cannot_be_written_is_a_sentence_and_exit_2(small, line):
     assert done.stderr.count(b"sim-sled: ") == 1
 
 
-STARTED = ["--help", "check FILE", "nosuchcommand", "diagram"]
-"""What is printed by typer, at once, on stderr, and by the other program. The others are forked."""
+STARTED = ["check FILE", "nosuchcommand"]
+"""What is printed on each stream, by a program whose interpreter ends by itself. The others are forked."""
+
+
+PRINTED_ALIKE = [
+    ("sim_sled", "--help"),
+    ("sim_sled", "docs"),
+    ("sim_sled", "manual"),
+    ("sim_sled", "scenario list"),
+    ("sim_sled", "scenario schema"),
+    ("sim_sled", "check FILE --json"),
+    ("propolis_stub", "manual"),
+]
 
 
 @pytest.mark.parametrize(
     ("program", "line"),
     [
-        ("sim_sled", "--help"),
         ("sim_sled", "version"),
-        ("sim_sled", "docs"),
         ("sim_sled", "docs scenario-reference"),
-        ("sim_sled", "manual"),
-        ("sim_sled", "scenario list"),
         ("sim_sled", "scenario list --json"),
-        ("sim_sled", "scenario schema"),
         ("sim_sled", "check FILE"),
-        ("sim_sled", "check FILE --json"),
         ("sim_sled", "run FILE"),
         ("sim_sled", "run FILE --trace -"),
         ("sim_sled", "explore FILE --runs 2 --jobs 1"),
         ("sim_sled", "nosuchcommand"),
         ("propolis_stub", "diagram"),
-        ("propolis_stub", "manual"),
+        *(pytest.param(*each, marks=pytest.mark.long) for each in PRINTED_ALIKE),
     ],
 )
 def test_a_reader_that_has_gone_ends_a_command_without_a_word(small, program, line):
@@ -125,17 +130,36 @@ def test_a_reader_that_has_gone_ends_a_command_without_a_word(small, program, li
     assert b"ignored" not in said
 
 
-@pytest.mark.parametrize("line", ["sim_sled run $1 2>&-", "sim_sled check $1 2>&-", "sim_sled run $1 --seed 3 2>&-"])
+@pytest.mark.parametrize(
+    "line", ["sim_sled run $1 --seed 3 2>&-", pytest.param("sim_sled check $1 2>&-", marks=pytest.mark.long)]
+)
 def test_a_closed_stderr_is_told_on_stdout(small, line):
     done = _shell(line, small)
     assert (done.returncode, done.stdout) == (2, b"sim-sled: stderr closed: there is nowhere to write to\n")
 
 
+ONE_AFTER_THE_OTHER = """
+import sys
+from sim_sled.__main__ import main
+words = sys.argv[1:]
+while words:
+    sys.argv[1:], words = words[: words.index("and")], words[words.index("and") + 1 :]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+"""Commands, each with an `and` behind it, in one process."""
+FILES_IN_ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
 @pytest.mark.parametrize(
     "env",
     [
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "ascii"},
+        {**FILES_IN_ASCII, "PYTHONIOENCODING": "ascii"},
+        pytest.param(FILES_IN_ASCII, marks=pytest.mark.long),
+        pytest.param({"PYTHONIOENCODING": "ascii"}, marks=pytest.mark.long),
         pytest.param({"PYTHONIOENCODING": "latin-1"}, marks=pytest.mark.long),
     ],
 )
@@ -146,10 +170,13 @@ def test_files_are_utf_8_and_output_is_no_traceback_whatever_the_locale(tmp_path
     rule = f"rules:\n- name: x\n  when: {{request: vmm_register}}\n  do: {fault}\n"
     path.write_text(SMALL + rule, encoding="utf-8")
     trace = tmp_path / "t.trace"
-    again = " && sim_sled replay $2" if "LC_ALL" in env else ""
-    done = _shell(f"sim_sled run $1 --trace $2{again}", str(path), str(trace), **env)
+    commands = ["run", path, "--trace", trace, "--events", "-", "and"]
+    if "LC_ALL" in env:
+        commands += ["replay", trace, "and"]
+    words = [sys.executable, "-c", ONE_AFTER_THE_OTHER, *commands]
+    done = subprocess.run(words, check=False, capture_output=True, cwd=REPOSITORY, env={**os.environ, **env})
     assert done.returncode == 0, done.stderr.decode()
-    assert again or in_process("replay", str(trace))[0] == 0
+    assert "LC_ALL" in env or in_process("replay", str(trace))[0] == 0
     assert "größer 世界" in trace.read_text(encoding="utf-8")
 
 
@@ -253,6 +280,7 @@ def test_ctrl_c_is_130_and_shown_at_any_moment(tmp_path, name, after_s):
     _says_so_and_nothing_else(_interrupted(process))
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for children as Linux shows them")
 def test_ctrl_c_while_others_play_is_answered_by_one_for_all(tmp_path):
     path, results = tmp_path / "short.yaml", tmp_path / "results"

@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 from support import processes
 from support.command import in_process
+from support.rows import in_one_test
 
 LONG_S = 60
 
@@ -216,7 +217,7 @@ def test_the_log_of_a_detached_rack_is_told_and_stays_where_somebody_wants_it(ho
 def test_a_log_that_cannot_be_kept_is_refused_before_anything_starts(home):
     os.mkfifo(home / "pipe")  # whoever opens it waits for a reader; a device may have no end
     for bad in ("none/night.log", ".", "pipe", "/dev/null"):
-        code, _, err = sim("up", "--detach", "--log-file", bad)
+        code, _, err = in_process("up", "--detach", "--log-file", bad)
         assert (code, err.startswith(f"sim-sled: cannot write {bad}: ")) == (2, True), err
     code, _, err = sim("up", "--log-file", "night.log")
     assert (code, "--detach" in err) == (2, True), err
@@ -320,7 +321,7 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
         assert sim("down")[0] == 0
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("args", "code", "said"),
     [
         (["up", "--name", "No Such"], 2, "a rack's name is of a-z"),

@@ -45,6 +45,15 @@ def test_the_wheel_has_every_scenario_and_no_golden_is_missing(installed):
     assert packed == {path.name for path in (ROOT / "scenarios").iterdir()}
 
 
+@pytest.mark.parametrize("package", ["sim_sled", "propolis_stub", "nexus_client"])
+def test_the_wheel_has_every_file_of_a_package(installed, package):
+    """The page's own files, say, without which no run becomes a page."""
+    here = {path.relative_to(ROOT) for path in (ROOT / package).rglob("*") if path.is_file()}
+    wanted = {path for path in here if "__pycache__" not in path.parts}
+    assert [path for path in sorted(wanted) if not (installed / path).is_file()] == []
+
+
+@pytest.mark.long
 def test_a_scenario_of_the_library_runs_by_name_and_becomes_a_page_where_there_is_no_checkout(installed, tmp_path):
     code, out, err = command(installed, "run", "stuck-stop", "--seed", "1", "--page", "run.html", folder=tmp_path)
     assert (code, err) == (0, "")

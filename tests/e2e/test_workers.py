@@ -585,7 +585,7 @@ async def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
         await asyncio.wait_for(process.stdout.readline(), 60)
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         workers = [os.pidfd_open(int(pid)) for pid in children]
-        assert len(workers) == 2
+        assert len(workers) >= 2  # and who has forked them
     finally:
         process.kill()
         await process.wait()

@@ -5,7 +5,9 @@ In the end everybody insists: who got no answer asks again. Until then each asks
 """
 
 import tempfile
+from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from support.nexus.stored import end_of, stored, until
 from support.nexus.world import sled_id, sled_info
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from nexus_client.stub.config import SagaMode
 from nexus_client.stub.contract import AttachIp, CreateInstance, DetachIp, IpKind, Migrate, RunTask, SledPosted, Task
@@ -160,22 +163,33 @@ BUSY = [
     (("migrate", "a", 2), range(3)),
 ]
 """A run in which each table matters."""
+BUSY_ENDS = (("runs", 1, True), ("stopped", 1, False))
 
 
-@pytest.mark.parametrize("table", store.TABLES)
-def test_a_file_that_keeps_nothing_of_one_table_is_noticed(table, tmp_path, monkeypatch):
+@cache
+def undisturbed():
+    with tempfile.TemporaryDirectory() as folder:
+        return play(folder, SagaMode.INLINE, BUSY, BUSY_ENDS)
+
+
+@in_one_test("table", store.TABLES)
+def test_a_file_that_keeps_nothing_of_one_table_is_noticed(table, tmp_path):
     """The judge itself."""
-    write = store.Store._write
-    ends = (("runs", 1, True), ("stopped", 1, False))
-    (tmp_path / "right").mkdir()
-    end, writes = play(tmp_path / "right", SagaMode.INLINE, BUSY, ends)
-    monkeypatch.setattr(store.Store, "_write", lambda self, name, *row: name == table or write(self, name, *row))
+    end, writes = undisturbed()
+    with mock.patch.object(store.Store, "_write", all_but(table, store.Store._write)):
+        assert a_death_is_noticed(tmp_path, writes, end), f"nobody misses {table}"
+
+
+def all_but(table, write):
+    return lambda self, name, *row: name == table or write(self, name, *row)
+
+
+def a_death_is_noticed(folder, writes, end):
+    """Whether a death after some write, the last ones first, comes to another end, or to none."""
     for dies_after in range(writes, 0, -1):
-        folder = tmp_path / str(dies_after)
-        folder.mkdir()
         try:
-            if play(folder, SagaMode.INLINE, BUSY, ends, {dies_after})[0] != end:
-                return
-        except (AssertionError, AttributeError, LookupError, InvariantBroken, OverflowError):
-            return  # it does not even come to an end, or its sleds ask until the end of time
-    raise AssertionError(f"nobody misses {table}")
+            if play(folder, SagaMode.INLINE, BUSY, BUSY_ENDS, {dies_after})[0] != end:
+                return True
+        except (AssertionError, AttributeError, LookupError, InvariantBroken):
+            return True
+    return False

@@ -13,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-import pytest
 import support.rack.strategies as our
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -514,7 +513,7 @@ class RackMachine(RuleBasedStateMachine):
             self.settle()
 
 
-TestRack = pytest.mark.timeout(3_600)(RackMachine.TestCase)  # a failure takes minutes to shrink; campaigns take long
+TestRack = RackMachine.TestCase
 # More than others draw: the interesting things take two VMMs, a migration and a fault to meet
 TestRack.settings = settings(max_examples=max(settings.default.max_examples, 60))
 

@@ -35,7 +35,7 @@ def _has_tasks(path):
 
 
 SCENARIOS = sorted(Path("scenarios").glob("*.yaml"))
-STEPS = 400
+STEPS = by_profile(200, nightly=400)
 """Played on after the snapshot."""
 
 

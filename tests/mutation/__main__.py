@@ -24,6 +24,9 @@ from tests.mutation.rows import ROOT, Planted, all_rows
 LONGEST_S: Final = 600
 """One bug's tests: beyond it the bug has made something wait for ever, and pytest's own time-out did not help."""
 
+_SOON: Final = ("-o", "faulthandler_timeout=240")
+"""Nobody waits here for a failure to be reduced."""
+
 _PASSED, _FAILED = 0, 1  # exit codes of pytest; all others are no verdict
 
 
@@ -55,7 +58,8 @@ def run_tests(tree: Path, tests: tuple[str, ...]) -> tuple[int | None, str]:
     environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     # nor plugins that nobody has named: each would be loaded, and ours have its modules rewritten, for every bug
     environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    environment.setdefault("SIM_SLED_PROFILE", "ci")  # what CI plays is what must notice
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", *_SOON, *tests]
     try:
         done = subprocess.run(
             command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LONGEST_S, check=False

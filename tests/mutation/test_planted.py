@@ -47,7 +47,7 @@ def test_a_row_with_other_keys_is_refused(tmp_path) -> None:  # type: ignore[no-
     ("test", "fate"),
     [
         ("def test_it():\n    assert thing.double(2) == 4\n", player.Fate.KILLED),
-        ("def test_it():\n    assert thing.double(0) == 0\n", player.Fate.SURVIVED),
+        pytest.param("def test():\n    assert thing.double(0) == 0\n", player.Fate.SURVIVED, marks=pytest.mark.long),
         pytest.param("import nothing_of_this_name\n", player.Fate.UNFIT, marks=pytest.mark.long),
         pytest.param("", player.Fate.UNFIT, marks=pytest.mark.long),
     ],

@@ -4,7 +4,7 @@ Each action under each trigger, as a small scenario, is played in both worlds; f
 happenings must be the same. What sockets may decide otherwise is named in sim_sled/language/worlds.py, one by one.
 
 Rules are played side by side on sockets: they wait far more than they work. Every day each action has its turn under
-some triggers, and each trigger with some actions; all pairs are `make test-long`.
+a trigger, and each trigger with some actions; all pairs are `make test-long`.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ SETTLE_S = 0.6
 CALL_TIMEOUT_S = 1.0
 REPORT_LOST_US = 400_000
 SIDE_BY_SIDE = 12  # a trigger has up to 25 rules: two rounds, not three
-PARTS = 5
+PARTS = 3
 """Of what is played every day: each is one round."""
 AGAIN = (1, 1, 4)
 """What differs in company is played again, alone and at last so many times slower, in both worlds: a meaning differs
@@ -133,13 +133,13 @@ def means_the_same(scenario):
 
 @cache
 def daily():
-    """Of `compared` each action under two triggers, which are others for the next action."""
+    """Of `compared` each action under one trigger, which is another for the next action."""
     found, triggers = {}, deque(TRIGGERS)
     for action in ACTIONS:
         pairs = ((trigger, action) for trigger in list(triggers))
         good = ((pair, each) for pair in pairs if (each := scenario_of(*pair)) and means_the_same(each))
-        found |= dict(islice(good, 2))
-        triggers.rotate(-2)
+        found |= dict(islice(good, 1))
+        triggers.rotate(-1)
     return found
 
 
@@ -205,10 +205,12 @@ def differences(wanted, sockets):
 
 def test_every_action_and_every_trigger_is_played():
     """An action whose example no trigger takes would be compared nowhere."""
-    assert {trigger for trigger, _ in allowed()} == set(On) == set(TRIGGERS)
-    assert {action for _, action in allowed()} == set(ACTIONS)
-    assert {trigger for trigger, _ in daily()} == set(TRIGGERS)
+    assert {trigger for trigger, _ in daily()} == set(On) == set(TRIGGERS)
     assert {action for _, action in daily()} == set(ACTIONS)
+
+
+@pytest.mark.long
+def test_every_pair_that_the_language_allows_is_played_but_for_one():
     # how many pairs there are: a smaller number means that somebody forbade something
     assert len(compared()) >= 180
     # each that only one world can do is one more thing that a scenario cannot be trusted with: none is added unseen
@@ -237,7 +239,6 @@ def assert_the_same(wanted, monkeypatch):
 
 
 @pytest.mark.early
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_action_means_the_same(part, monkeypatch):
     wanted = dict(list(daily().items())[part::PARTS])
@@ -247,7 +248,6 @@ def test_each_action_means_the_same(part, monkeypatch):
 
 @pytest.mark.early
 @pytest.mark.long
-@pytest.mark.timeout(400)  # two dozen fleets on real sockets in one test: a loaded machine of two cores needs minutes
 @pytest.mark.parametrize("trigger", TRIGGERS)
 def test_each_action_means_the_same_under(trigger, monkeypatch):
     assert_the_same({pair: each for pair, each in compared().items() if pair[0] == trigger}, monkeypatch)

@@ -40,7 +40,7 @@ REDUCED = [prey for prey in PREY if by_profile(prey.name in QUICK, nightly=prey.
 
 
 @in_one_test(("name", "on", "expectation"), SHOWN, ids=[row[0] for row in SHOWN])
-@in_one_test("seed", [1, 2, 20260821])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 20260821))])
 def test_the_expectation_fails_with_the_hazard_and_holds_without_it(name, on, expectation, seed):
     scenario = scenario_of(name)
     assert not play(scenario, seed, How(keep=False)).failures

@@ -2,16 +2,13 @@
 fails with a Nexus, or with sleds, that break what it is named after.
 """
 
-from pathlib import Path
-
 import attrs
 import pytest
 from support.rows import in_one_test
+from support.scenarios.kept import of_library
 
-from sim_sled.language.check import load_scenarios
 from sim_sled.play.run import How, play
 
-FOLDER = Path(__file__).parents[2] / "scenarios"
 NOTICED = {
     "sagas-settle": [
         ("variant", "lazy-reaper", "nexus_properties/43"),
@@ -46,16 +43,11 @@ NOTICED = {
 """scenario -> (which kind of wrong, its name, what fails then)."""
 
 
-def scenario_of(name):
-    [loaded], problems = load_scenarios([str(FOLDER / f"{name}.yaml")])
-    assert loaded.scenario is not None, problems.text()
-    return loaded.scenario
-
-
-@pytest.mark.parametrize("name", NOTICED)
-def test_a_property_holds_whatever_the_seed(name):
-    scenario = scenario_of(name)
-    for seed in range(10):
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 10), marks=pytest.mark.long)])
+@in_one_test("name", NOTICED)
+def test_a_property_holds_whatever_the_seed(name, seeds):
+    scenario = of_library(name)
+    for seed in seeds:
         result = play(scenario, seed, How(keep=False))
         assert [failure.text for failure in result.failures] == [], seed
         assert [warned.text for warned in result.warnings] == [], seed
@@ -65,18 +57,18 @@ def test_a_property_holds_whatever_the_seed(name):
     ("name", "kind", "wrong", "key"), [(name, *each) for name, all_of_it in NOTICED.items() for each in all_of_it]
 )
 def test_a_property_fails_with_what_breaks_it(name, kind, wrong, key):
-    result = play(scenario_of(name), 0, How(keep=False, **{kind: wrong}))
+    result = play(of_library(name), 0, How(keep=False, **{kind: wrong}))
     assert key in {failure.key for failure in result.failures}
 
 
 def test_every_expectation_of_theirs_is_made_to_fail():
     for name, wrongs in NOTICED.items():
-        wanted = {f"expect/{each.name}" for each in scenario_of(name).expect if not each.always}
+        wanted = {f"expect/{each.name}" for each in of_library(name).expect if not each.always}
         assert wanted - {key for _, _, key in wrongs} <= {"expect/taken-back"}, name
 
 
 def test_that_a_start_is_taken_back_is_noticed_by_a_sled_that_takes_everything():
-    scenario = scenario_of("sagas-settle")
+    scenario = of_library("sagas-settle")
     rules = tuple(attrs.evolve(rule, enabled=rule.name != "refused") for rule in scenario.rules)
     failures = play(attrs.evolve(scenario, rules=rules), 0, How(keep=False)).failures
     assert {failure.key for failure in failures} == {"expect/taken-back"}

@@ -24,7 +24,7 @@ def digests(hash_seed, jobs, nth, *seeds):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("nth", [4, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("nth", [8, pytest.param(1, marks=pytest.mark.long)])
 def test_every_scenario_plays_the_same_in_any_process(nth):
     """As its golden trace, which some other process wrote. Each pytest worker plays all, too, with a hash seed of its
     own (test_scenario_library.py).

@@ -4,20 +4,19 @@
 """
 
 import os
-from functools import cache
 from pathlib import Path
 
 import attrs
 import pytest
+from support.rows import in_one_test
+from support.scenarios.kept import of_library
 
 from sim_sled.cli.traces import replay_file
-from sim_sled.language.check import load_scenarios
 from sim_sled.play import library
 from sim_sled.play.run import How, play
 from sim_sled.play.trace import compare, read_trace
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-LIBRARY = sorted(FOLDER.glob("*.yaml"))
 NAMES = [
     "happy",
     "dev-cluster",
@@ -96,66 +95,46 @@ DECISIVE = {
 }
 """The rule whose absence an expectation must notice, where a scenario has several."""
 
-by_name = pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem, scope="module")
-"""All about one scenario by the same worker, which plays it once."""
-
-
-def scenario_of(path):
-    [loaded], problems = load_scenarios([str(path)])
-    assert loaded.scenario is not None, problems.text()
-    return loaded.scenario
-
-
-@cache
-def played(path):
-    scenario = scenario_of(path)
-    return play(scenario, 1 if scenario.seed is None else scenario.seed)
+by_name = in_one_test("name", NAMES)
 
 
 def test_the_library_is_complete():
-    assert sorted(NAMES) == [path.stem for path in LIBRARY]
+    assert sorted(NAMES) == sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def test_a_scenario_opens_with_what_it_reproduces():
+    for listed in library.listed(FOLDER):
+        assert len(listed.about) > 40
+        alone = listed.name in ("happy", "duplicates", "reorder", "stale-gen", *HAZARDOUS, *PROPERTIES)
+        assert listed.issues or alone, listed.name
 
 
 @by_name
-def test_a_scenario_opens_with_what_it_reproduces(path):
-    [listed] = [one for one in library.listed(FOLDER) if one.name == path.stem]
-    assert len(listed.about) > 40
-    assert listed.issues or path.stem in ("happy", "duplicates", "reorder", "stale-gen", *HAZARDOUS, *PROPERTIES)
-
-
-@by_name
-def test_a_scenario_is_green(path):
-    assert [failure.text for failure in played(path).failures] == []
-
-
-@by_name
-def test_every_expectation_is_armed_and_every_selector_means_somebody(path):
-    by_chance = {"dev-cluster"}  # one boot in a hundred
-    told = [w.text for w in played(path).warnings if path.stem not in by_chance]
-    assert told == []
-
-
-@by_name
-def test_a_scenario_plays_as_its_golden_trace_says(path):
-    golden = path.with_suffix(".trace")
-    now = played(path).trace()
+def test_a_scenario_is_green_as_its_golden_trace_says_and_all_that_it_names_is_there(name):
+    """All three of one run: every expectation is armed, every selector means somebody."""
+    scenario = of_library(name)
+    played = play(scenario, 1 if scenario.seed is None else scenario.seed)
+    golden, now = FOLDER / f"{name}.trace", played.trace()
     if os.environ.get("SIM_SLED_UPDATE"):
         golden.write_text(now.text())
+    assert [failure.text for failure in played.failures] == []
+    by_chance = {"dev-cluster"}  # one boot in a hundred
+    assert [warned.text for warned in played.warnings if name not in by_chance] == []
     assert compare(read_trace(golden.read_text()), now) == ""
     assert golden.read_text() == now.text()
 
 
 @by_name
-def test_an_expectation_notices_when_the_rule_is_switched_off(path):
-    scenario = scenario_of(path)
+def test_an_expectation_notices_when_the_rule_is_switched_off(name):
+    scenario = of_library(name)
     if not scenario.rules:
-        assert path.stem == "happy"
+        assert name == "happy"
         return
-    if path.stem in (*HAZARDOUS, *PROPERTIES):
+    if name in (*HAZARDOUS, *PROPERTIES):
         return
-    name = DECISIVE.get(path.stem, scenario.rules[0].name)
-    assert name in [rule.name for rule in scenario.rules]
-    off = tuple(attrs.evolve(rule, enabled=rule.name != name) for rule in scenario.rules)
+    decisive = DECISIVE.get(name, scenario.rules[0].name)
+    assert decisive in [rule.name for rule in scenario.rules]
+    off = tuple(attrs.evolve(rule, enabled=rule.name != decisive) for rule in scenario.rules)
     result = play(attrs.evolve(scenario, rules=off), 1 if scenario.seed is None else scenario.seed, How(keep=False))
     assert any(failure.key.startswith("expect/") for failure in result.failures)
 

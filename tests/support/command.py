@@ -8,8 +8,17 @@ import typer
 from support import signals
 from typer import testing
 
-from nexus_client.dropshot.command_line import App
+from nexus_client.dropshot.command_line import App, walk
+from propolis_stub.commands import app as propolis_stub
 from sim_sled.cli.main import app
+
+PROGRAMS = {"sim-sled": app, "propolis-stub": propolis_stub}
+
+
+@cache
+def everybody() -> list[tuple[str, list[str], Any]]:
+    """Program, words and what typer makes of it: all commands, groups too. Made once for all who ask."""
+    return [(program, path, command) for program, each in PROGRAMS.items() for path, command in walk(each)]
 
 
 @cache

@@ -45,8 +45,12 @@ IMPORTED: Final = (
     "pytest",
 )
 """What programs begin with, and, through these, all that they are made of. No `__main__`: that is run."""
-STARTS: Final = "--detach"
-"""The word of a program that starts another. Workers it does not say: uvloop starts them, and by itself."""
+STARTS: Final = {"--detach", "--workers"}
+"""Words of a program that starts others."""
+BY_ITSELF: Final = "uvloop"
+"""What starts them without `subprocess.Popen`, by which they are forked: such a program has the loop of who has not
+installed it.
+"""
 REQUEST_BYTES_MAX: Final = 1 << 20
 _PR_SET_PDEATHSIG: Final = 1
 _STREAMS: Final = 3  # of the standard
@@ -78,7 +82,7 @@ def asked_for(channel: socket.socket) -> tuple[str, list[str], Own | None]:
             os.read(waits, 1)  # ends when the other end is closed: the first one is gone, and whoever asked is parent
             asked = pickle.loads(request)
             own = None
-            if STARTS in asked["words"]:
+            if STARTS & set(asked["words"]):
                 ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 pid = os.fork()
                 if not pid:
@@ -122,6 +126,7 @@ def _become(
         from processes import fork_from
 
         fork_from(own.channel)
+        sys.modules[BY_ITSELF] = None  # type: ignore[assignment] # as the import system takes it for one that is not there
     if mortal:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:

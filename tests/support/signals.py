@@ -11,6 +11,7 @@ def handlers():
 
 
 def give_back(before):
-    """As `handlers` said that they were."""
+    """As `handlers` said that they were. In another thread than the first one nothing can have changed them."""
     for each, handler in zip(KEPT, before, strict=True):
-        signal.signal(each, handler)
+        if signal.getsignal(each) is not handler:
+            signal.signal(each, handler)

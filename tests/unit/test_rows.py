@@ -1,5 +1,7 @@
 """Rows in one test fail as tests of their own would."""
 
+import asyncio
+
 import pytest
 from support.rows import TOLD_MAX, in_one_test
 
@@ -46,3 +48,32 @@ def test_all_rows_have_the_same_fixtures(tmp_path, n):
 def test_a_table_without_a_row_is_a_mistake():
     with pytest.raises(ValueError, match="without a row"):
         in_one_test("n", [])
+
+
+@in_one_test("n", [1, 2])
+async def test_rows_of_an_async_test_have_one_loop(tmp_path, n):
+    (tmp_path / str(id(asyncio.get_running_loop()))).touch()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_wrong_row_of_an_async_test_is_named():
+    @in_one_test("n", [1, 2, 3])
+    async def test(n):
+        assert n != 2
+
+    with pytest.raises(AssertionError) as failed:
+        asyncio.run(test())
+    assert failed.value.__notes__ == ["row 2"]
+
+
+def test_no_row_is_marked_or_skips_the_others():
+    with pytest.raises(ValueError, match="row 1 is marked"):
+        in_one_test("n", [1, pytest.param(2, marks=pytest.mark.long)])
+
+    @in_one_test("n", [1, 2])
+    def test(n):
+        if n == 2:
+            pytest.skip("not here")
+
+    with pytest.raises(AssertionError, match="cannot be skipped: not here"):
+        test()

@@ -71,16 +71,17 @@ from nexus_client.types import (
 NOW_US = 1_700_000_000_000_000
 IDS = {"I": 1, "A": 0xA, "T": 0xB, "O": 0xC, "M": 0xD, "M2": 0xE, "sled1": 0x51, "sled2": 0x52, "other": 2}
 IDS |= {f"L{number}": 0x10 + number for number in range(1, 10)}
-NAMES = {UUID(int=value): name for name, value in IDS.items()}
+UUIDS = {name: UUID(int=value) for name, value in IDS.items()}
+NAMES = {value: name for name, value in UUIDS.items()}
 RESTARTS = (Task.REINCARNATION, Task.REAPER)
 
 
 def ident(symbol: str | None) -> UUID | None:
-    return None if symbol is None else UUID(int=IDS[symbol])
+    return None if symbol is None else UUIDS[symbol]
 
 
 def known(symbol: str) -> UUID:
-    return UUID(int=IDS[symbol])
+    return UUIDS[symbol]
 
 
 def name(value: UUID | None) -> str | None:

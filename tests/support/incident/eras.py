@@ -43,6 +43,9 @@ ERAS = [
 ]
 
 
+_text = json.JSONEncoder(ensure_ascii=False).encode
+
+
 class Scribe:
     """One program on one host. `lines` are (true time, text); `say` writes a record with keys in the order of slog,
     which repeats some of them.
@@ -70,7 +73,7 @@ class Scribe:
         if self.era.has_file and self.name != "propolis-server":
             pairs.append(("file", file))
         pairs += own
-        body = ",".join(f"{json.dumps(key)}:{json.dumps(value, ensure_ascii=False)}" for key, value in pairs)
+        body = ",".join(f"{_text(key)}:{_text(value)}" for key, value in pairs)
         self.lines.append((at, "{" + body + "}"))
 
     def raw(self, at, text):

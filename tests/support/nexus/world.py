@@ -60,6 +60,8 @@ S, M = VmmState, MigrationState
 GONE = ErrorAnswered(404, "NO_SUCH_INSTANCE", "Not Found")
 BAD = ErrorAnswered(400, "InvalidRequest", "the sled refuses this")
 EPOCH_US = 1_700_000_000_000_000
+TIRED_US = 3_600_000_000
+"""So long no sled pauses before it reports again, unless nobody will ever take what it says."""
 
 
 def sled_id(number):
@@ -342,6 +344,7 @@ class World:
                 if isinstance(reply, Reply) and reply.status >= 500:
                     self.wait(pause_us)  # the sled tries again later; a saga to come may make it welcome
                     pause_us *= 2
+                    assert pause_us < TIRED_US, "a sled asks until the end of time"
             else:
                 due = [(sled, vmm) for sled in self.sleds.values() for vmm in sled.vmms.values() if vmm.plan]
                 if due:

@@ -229,6 +229,7 @@ class WireArm:
                 view = await self.look()
                 if holds(view):
                     return view
+                await asyncio.sleep(0.005)  # what it waits for comes by itself, or when the server looks
 
     # --- the arm ---
 

@@ -69,10 +69,14 @@ class EstateDriver:
         self._tickets = 0
 
     def ask(self, area: type, how: Any, *args: Any, sled: uuid.UUID = SLED) -> Any:
+        with nothing_changes_unheard(self.rack):
+            return self.look(area, how, *args, sled=sled)
+
+    def look(self, area: type, how: Any, *args: Any, sled: uuid.UUID = SLED) -> Any:
+        """`ask`, by who looks often, and looks himself whether something has changed."""
         self._tickets += 1
         item = contract.CallArea(self._tickets, sled, ESTATE, ask(area, how, *args))
-        with nothing_changes_unheard(self.rack):
-            return self._perform(self.rack.handle(item, self.now_us))
+        return self._perform(self.rack.handle(item, self.now_us))
 
     def _perform(self, effects: list[contract.Effect]) -> Any:
         answer = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -98,6 +98,11 @@ def _made(schema: str, needed: tuple[tuple[str, str], ...]) -> jsonschema_rs.Val
     components = {"schemas": {name: _relaxed(text)[0] for name, text in needed}}
     whole = {"components": components, "allOf": [_relaxed(schema)[0]]}
     return jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+
+
+def agree(names: Iterable[str], schema: dict[str, Any]) -> bool:
+    """Whether these documents mean the same by a schema, with all that it refers to."""
+    return len({id(_validator(name, json.dumps(schema))) for name in names}) == 1
 
 
 def faults(name: str, schema: dict[str, Any], value: Any) -> list[str]:

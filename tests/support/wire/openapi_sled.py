@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from support.wire import documents
 
@@ -46,6 +47,34 @@ def expanded(level: int, schema: Any, seen: tuple[str, ...] = ()) -> Any:
             return name
         return expanded(level, document(level)["components"]["schemas"][name], (*seen, name))
     return {key: expanded(level, value, seen) for key, value in sorted(schema.items())}
+
+
+def played(daily: Collection[int]) -> list[Any]:
+    """Every version, for `pytest.mark.parametrize`: those of `daily` and the newest are played each day, the others
+    are `long`. Of other documents than ours (`SIM_SLED_OPENAPI`) nobody knows what changed where: all are played.
+    """
+    each_day = VERSIONS if documents.FOLDER else {*daily, VERSIONS[-1]}
+    return [pytest.param(level, marks=() if level in each_day else pytest.mark.long) for level in VERSIONS]
+
+
+def said(levels: Iterable[int], of: Callable[[str], bool]) -> set[tuple[str, str, str, str]]:
+    """Method, path, body and answers of the operations of these versions whose path is one `of` those meant."""
+    found = set()
+    for level in levels:
+        for (method, path), operation in operations(level).items():
+            if of(path):
+                body = expanded(level, operation.get("requestBody", {}))
+                found.add((method, path, json.dumps(body), json.dumps(_answers(level, operation))))
+    return found
+
+
+def _answers(level: int, operation: dict[str, Any]) -> dict[str, Any]:
+    named = document(level)["components"]["responses"]
+    answers = operation["responses"].items()
+    return {
+        status: expanded(level, named[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer)
+        for status, answer in answers
+    }
 
 
 def faults(level: int, schema: dict[str, Any], value: Any) -> list[str]:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.backoff import (
     INDEFINITE,
@@ -19,7 +20,7 @@ _POLICIES = [INTERNAL_SERVICE, INTERNAL_SERVICE_AGGRESSIVE, LOCAL, INDEFINITE]
 _DRAWS = st.integers(min_value=0, max_value=DRAW_END - 1)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("policy", "bases_ms"),
     [
         pytest.param(

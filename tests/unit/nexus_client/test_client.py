@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 from support.nexus.peers import NO_CONTENT, answer, peer, read_request, says
+from support.rows import in_one_test
 
 from nexus_client.client import NexusClient
 from nexus_client.codec import SLED_AGENT_INFO, SLED_VMM_STATE, encode
@@ -96,7 +97,7 @@ async def test_a_sled_is_posted_as_nexus_expects_it():
 _ERROR = json.dumps({"request_id": "x", "error_code": "Gone", "message": "Gone away"}).encode()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("said", "outcome"),
     [
         pytest.param(NO_CONTENT, Delivered(), id="204"),
@@ -127,7 +128,7 @@ async def test_answers_mean(said, outcome):
         assert await client.put_vmm_state(_VMM, _STATE) == outcome
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "said",
     [
         pytest.param(b"", id="nothing"),
@@ -232,7 +233,7 @@ async def test_a_nexus_that_comes_back_is_reached_again():
         assert await client.put_vmm_state(_VMM, _STATE) == Delivered()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("said", "outcome"),
     [
         pytest.param(answer(200, encode(_INFO)), Found(_INFO), id="known"),
@@ -247,7 +248,7 @@ async def test_what_nexus_knows_of_a_sled_is_read(said, outcome):
         assert await client.get_sled_agent(_SLED) == outcome
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"nonsense", encode(_INFO)[:-1]])
+@in_one_test("body", [b"", b"{}", b"nonsense", encode(_INFO)[:-1]])
 async def test_an_unreadable_info_is_transient(body):
     """The real sled reads again after any failed GET (NX 3.3)."""
     async with peer(says(answer(200, body))) as address, NexusClient(address) as client:
@@ -355,8 +356,8 @@ async def test_a_request_given_up_by_its_caller_and_by_the_clock_at_once_is_give
                 await task
 
 
-@pytest.mark.parametrize("status", [101, 200, 201, 204, 300, 302, 304, 307, 399, 408, 425, 429, 500, 503, 600, 799])
-@pytest.mark.parametrize("method", ["GET", "POST"])
+@in_one_test("status", [101, 200, 201, 204, 300, 302, 304, 307, 399, 408, 425, 429, 500, 503, 600, 799])
+@in_one_test("method", ["GET", "POST"])
 async def test_no_odd_answer_ends_a_registration(status, method):
     """Something in front of Nexus answers while Nexus is away: the daemon goes on asking (D20)."""
     async with peer(says(answer(status))) as address, NexusClient(address) as client:

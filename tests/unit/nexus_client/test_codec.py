@@ -83,7 +83,7 @@ def test_a_sleds_info_survives_the_wire():
     assert codec.SLED_AGENT_INFO.decode(encode(_INFO)) == _INFO
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("raw", "asked"),
     [
         pytest.param(b'{"state":{"type":"running"}}', VmmStateRequested(Asked.RUNNING), id="running"),
@@ -152,7 +152,7 @@ def test_times_are_read_and_become_utc(text, when):
     assert read.utcoffset() == timedelta(0)
 
 
-@pytest.mark.parametrize("text", ["2024-06-01T12:30:15", "2024-06-01", "yesterday", "2024-13-01T00:00:00Z", 5])
+@in_one_test("text", ["2024-06-01T12:30:15", "2024-06-01", "yesterday", "2024-13-01T00:00:00Z", 5])
 def test_naive_and_impossible_times_are_refused(text):
     with pytest.raises(BadJson) as caught:
         _VMM.decode(_json(time_updated=text))
@@ -204,7 +204,7 @@ class _Everywhere:
     number: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-@pytest.mark.parametrize("text", _SPELLINGS)
+@in_one_test("text", _SPELLINGS)
 def test_uuids_are_read_in_every_spelling_wherever_they_are(text):
     read = Json(_Everywhere).decode(
         json.dumps(

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.draw import DRAW_END, draw
 
@@ -36,7 +37,7 @@ def test_a_draw_does_not_depend_on_the_hash_seed(hash_seed):
     assert int(done.stdout) == draw(7, "a", b"b", 3, _ID)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("one", "other"),
     [
         pytest.param(("ab", "c"), ("a", "bc"), id="where one part ends matters"),

@@ -1,6 +1,5 @@
 """verdict.py: the one table of what an answer means."""
 
-import pytest
 from support.rows import in_one_test
 
 from nexus_client.outbox import Delivered, Permanent, Transient
@@ -24,7 +23,7 @@ def test_what_passes_is_said_once():
     assert {408, 425, 429} == PASSING_4XX
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("body", "text"),
     [
         (b'{"message": "m", "error_code": "x"}', "m"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.rows import in_one_test
 
 from propolis_stub.guest_events import WAITING_MAX, GuestEvent, GuestEvents
 
@@ -22,7 +23,7 @@ RESET, HALT, FAULT = GuestEvent.RESET, GuestEvent.HALT, GuestEvent.TRIPLE_FAULT
 CHIP_HALT, CHIP_RESET = GuestEvent.CHIPSET_HALT, GuestEvent.CHIPSET_RESET
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("events", "kept"),
     [
         pytest.param([(RESET, 1, 0), (HALT, 1, 0)], [RESET, HALT], id="in order"),
@@ -49,7 +50,7 @@ def test_what_comes_on_top_of_the_limit_is_dropped() -> None:
     assert len(queued(*((RESET, at, 0) for at in range(WAITING_MAX + 10)))) == WAITING_MAX
 
 
-@pytest.mark.parametrize("event", GuestEvent)
+@in_one_test("event", GuestEvent)
 def test_a_halt_anywhere_in_the_queue_is_foreseen(event: GuestEvent) -> None:
     queue = GuestEvents()
     assert not queue.will_halt

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from support.propolis.arms import CoreArm
 from support.propolis.cases import CASES, Case
+from support.rows import in_one_test
 
 ON_THE_WIRE_ONLY = {60, 66, 71, 72, 73, 74, 75}
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.number}: {case.claim}") for case in CASES])
+@in_one_test("case", [pytest.param(case, id=f"{case.number}: {case.claim}") for case in CASES])
 async def test_case_of_the_reference(case: Case) -> None:
     await case.body(CoreArm())
 

@@ -275,7 +275,7 @@ def test_a_refusal_changes_nothing(
 # --- guest events ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("events", "reboots"),
     [
         pytest.param([("reset", 1, 0), ("reset", 1, 0)], 1, id="one reset reported twice is one"),
@@ -408,7 +408,7 @@ def target_failed(log: list[str]) -> bool:
     return bool(errors) and "Migrating" in errors[0] and told_phases == phases[: len(told_phases)]
 
 
-@pytest.mark.parametrize("point", SOURCE_POINTS)
+@in_one_test("point", SOURCE_POINTS)
 async def test_a_source_that_fails_in_a_phase_resumes_and_its_target_fails(point: Point) -> None:
     source = CoreArm()
     await run(source)
@@ -422,7 +422,7 @@ async def test_a_source_that_fails_in_a_phase_resumes_and_its_target_fails(point
     assert await source.put(B) == QUEUED
 
 
-@pytest.mark.parametrize("point", TARGET_POINTS)
+@in_one_test("point", TARGET_POINTS)
 async def test_a_target_that_fails_in_a_phase_gives_its_source_the_guest_back(point: Point) -> None:
     source = CoreArm()
     await run(source)
@@ -443,8 +443,8 @@ async def test_a_target_that_fails_in_a_phase_gives_its_source_the_guest_back(po
     assert source.vm.state is InstanceState.DESTROYED
 
 
-@pytest.mark.parametrize("side", ["source", "target"])
-@pytest.mark.parametrize("point", SOURCE_POINTS)
+@in_one_test("side", ["source", "target"])
+@in_one_test("point", SOURCE_POINTS)
 async def test_a_peer_that_dies_in_a_phase_leaves_one_side_with_the_guest(point: Point, side: str) -> None:
     source = CoreArm()
     await run(source)
@@ -457,7 +457,7 @@ async def test_a_peer_that_dies_in_a_phase_leaves_one_side_with_the_guest(point:
     assert other.vm.state is (InstanceState.FAILED if other is target else InstanceState.RUNNING)
 
 
-@pytest.mark.parametrize("point", SOURCE_POINTS)
+@in_one_test("point", SOURCE_POINTS)
 async def test_an_imagined_target_fails_in_the_phase_that_is_named(point: Point) -> None:
     source = CoreArm()
     await run(source)
@@ -470,7 +470,7 @@ async def test_an_imagined_target_fails_in_the_phase_that_is_named(point: Point)
         assert source.log[-1].endswith("Destroyed out=Finish")
 
 
-@pytest.mark.parametrize("point", TARGET_POINTS)
+@in_one_test("point", TARGET_POINTS)
 async def test_an_imagined_source_fails_in_the_phase_that_is_named(point: Point) -> None:
     target = CoreArm()
     target.handle(contract.EnsureTarget(MIGRATION, scripted=True, fails_in=point))
@@ -516,7 +516,7 @@ async def test_a_peer_that_was_lost_before_its_turn_fails_the_negotiation() -> N
     await source.told("4 Running out=Error")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "message",
     [
         pytest.param(MemDone(), id="a message of a later phase"),
@@ -547,7 +547,7 @@ async def test_a_binary_handshake_is_closed_with_1002() -> None:
     await source.told("4 Running out=Error")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("offer", "accepted"),
     [
         pytest.param("propolis-migrate-ron/0", True, id="the one we know"),
@@ -693,7 +693,7 @@ def test_what_it_waits_for_is_said_in_words() -> None:
     assert other.waits_for() == "a step: picking up work (wake)"
 
 
-@pytest.mark.parametrize("point", [Point.CREATE, Point.BACKENDS, Point.REBOOT, Point.HALT, Point.RUNDOWN])
+@in_one_test("point", [Point.CREATE, Point.BACKENDS, Point.REBOOT, Point.HALT, Point.RUNDOWN])
 def test_a_crash_anywhere_forgets_the_vm_and_a_new_one_begins_at_1(point: Point) -> None:
     vm = Vm(UUID(int=1), EachPointTakes(0, **{point.name: None}))
     for item in (contract.EnsureSpec(), contract.Request(RequestKind.RUN)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+from support.rows import in_one_test
 
 from propolis_stub.vnc import HEIGHT, WIDTH, Rfb, RfbError
 
@@ -42,7 +43,7 @@ def test_keys_pointer_clipboard_and_encodings_are_read_and_ignored() -> None:
     assert rfb.feed(struct.pack(">BBHHHH", 3, 0, 0, 0, 1, 1)) != b""
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "data",
     [
         pytest.param(b"RFB 003.003\n", id="an old version"),

@@ -3,9 +3,9 @@
 import json
 import os
 import subprocess
-import sys
 
 import pytest
+from support import processes
 
 from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.antithesis import Assertions, Kind, Property
@@ -203,17 +203,20 @@ def test_a_campaign_tells_what_held_in_all_of_its_runs_and_what_did_not(told, tm
 
 def test_elsewhere_nothing_is_written_and_nothing_imported(tmp_path):
     """Where the variable is empty, and where there is none."""
-    code = (
-        "import os, sys; from pathlib import Path; from sim_sled.cli.scenario_commands import RunOptions, run_files;"
+    program, home = tmp_path / "program", tmp_path / "home"
+    program.mkdir()
+    home.mkdir()
+    (program / "look.py").write_text(
+        "import os, sys; from sim_sled.cli.scenario_commands import RunOptions, run_files;"
         "import sim_sled.cli.nexus, sim_sled.cli.up, sim_sled.daemon.serve, sim_sled.daemon.worker;"
         "assert run_files(['happy'], RunOptions(seed=1)).code == 0;"
         "os.environ.pop('ANTITHESIS_OUTPUT_DIR');"
         "assert run_files(['happy'], RunOptions(seed=1)).code == 0;"
         "print('sim_sled.antithesis' in sys.modules)"
     )
-    env = {"PATH": "", "HOME": str(tmp_path), "ANTITHESIS_OUTPUT_DIR": ""}
+    env = os.environ | {"HOME": str(home), "ANTITHESIS_OUTPUT_DIR": "", "PYTHONPATH": str(program)}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        processes.forked("look"), env=env, cwd=home, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "False\n", done.stderr
-    assert not list(tmp_path.iterdir())
+    assert not list(home.iterdir())

@@ -8,6 +8,8 @@ from uuid import UUID
 
 import pytest
 import typer
+from support.command import CliRunner as MadeOnce
+from support.rows import in_one_test
 from typer.testing import CliRunner
 
 from nexus_client.dropshot import command_line
@@ -66,7 +68,7 @@ SAID = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("said", SAID, ids=lambda said: " ".join(said)[:40])
+@in_one_test("said", SAID, ids=lambda said: " ".join(said)[:40])
 def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
     here, locked = tmp_path / "here", tmp_path / "locked"
     here.touch()
@@ -74,13 +76,14 @@ def test_a_value_is_what_typer_makes_of_it(said, monkeypatch, tmp_path):
     locked.chmod(0)
     monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != locked)  # also where a test may read all
     said = [each.replace("{here}", str(here)).replace("{locked}", str(locked)) for each in said]
-    plainly = CliRunner().invoke(app, said)
+    plainly = MadeOnce().invoke(app, said)
 
     def nothing_is_plain(*_):
         raise command_line._NotPlain
 
-    monkeypatch.setattr(command_line, "_plain", nothing_is_plain)
-    by_typer = CliRunner().invoke(app, said)
+    with monkeypatch.context() as patch:
+        patch.setattr(command_line, "_plain", nothing_is_plain)
+        by_typer = MadeOnce().invoke(app, said)
     assert (plainly.exit_code, plainly.output) == (by_typer.exit_code, by_typer.output)
 
 
@@ -91,7 +94,7 @@ def test_what_is_no_uuid_is_named(said):
     assert "'web-1' is not a UUID\n" in done.output
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("said", "why"),
     [
         (["--number", "x"], "'x' is not a whole number"),
@@ -143,9 +146,7 @@ def test_who_types_nothing_is_shown_what_there_is(program):
     assert "three" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("said", "seconds"), [("3", 3.0), ("3s", 3.0), ("250ms", 0.25), ("1m30s", 90.0), ("0.5h", 1800.0)]
-)
+@in_one_test(("said", "seconds"), [("3", 3.0), ("3s", 3.0), ("250ms", 0.25), ("1m30s", 90.0), ("0.5h", 1800.0)])
 def test_seconds_may_have_a_unit_as_durations_have(said, seconds):
     assert f" {seconds}," in CliRunner().invoke(app, ["--share", said]).output
 

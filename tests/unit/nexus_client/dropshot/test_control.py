@@ -120,13 +120,13 @@ FOREIGN = ["evil.example", "evil.example:PORT", "localhost.evil.example", "127.0
            "127.0.0.1@evil.example", "[127.0.0.1", "127.0.0.1:PORT:PORT", "localhost:x"]  # fmt: skip
 
 
-@pytest.mark.parametrize("host", OURS)
+@in_one_test("host", OURS)
 async def test_a_name_of_the_listener_is_taken(host):
     async with serving() as ask:
         assert await ask("GET /look", f"host: {host}") == (200, "seen")
 
 
-@pytest.mark.parametrize("host", FOREIGN)
+@in_one_test("host", FOREIGN)
 async def test_a_foreign_host_is_refused_reading_and_writing(host):
     async with serving() as ask:
         for line in ("GET /look", "POST /change", "GET /nowhere"):
@@ -141,7 +141,7 @@ async def test_names_may_be_added():
         assert (await ask("GET /look", "host: other.example:80"))[0] == 403
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "origin",
     [
         "http://evil.example",
@@ -173,7 +173,7 @@ async def test_what_a_page_can_send_unasked_is_refused(kind):
             assert (await ask("POST /change", "host: localhost", f"content-type: {kind}", body=body))[0] == 415
 
 
-@pytest.mark.parametrize("kind", [None, "application/jsonx", "application/octet-stream", ""])
+@in_one_test("kind", [None, "application/jsonx", "application/octet-stream", ""])
 async def test_a_body_says_that_it_is_json(kind):
     more = [] if kind is None else [f"content-type: {kind}"]
     async with serving() as ask:
@@ -195,7 +195,7 @@ async def test_no_body_needs_no_type():
         assert await ask("POST /change", "host: localhost") == (200, {})
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("header", "status"),
     [
         ("Bearer secret", 200),
@@ -217,7 +217,7 @@ async def test_the_token_stands_behind_its_word(header, status):
         assert (await ask("GET /look", "host: localhost", *more))[0] == status
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("line", "body", "status", "message"),
     [
         ("POST /fail/known", b"", 409, "told"),
@@ -240,7 +240,7 @@ async def test_whatever_goes_wrong_is_told_as_json(line, body, status, message):
         assert "secret" not in json.dumps(told)
 
 
-@pytest.mark.parametrize("text", ["", "-1", "+1", "1.0", "x", "9" * 5000, "%D9%A3", "1%20", "10", "0", "--1"])
+@in_one_test("text", ["", "-1", "+1", "1.0", "x", "9" * 5000, "%D9%A3", "1%20", "10", "0", "--1"])
 async def test_what_is_no_number_in_its_bounds_is_refused(text):
     async with serving() as ask:
         status, told = await ask(f"GET /find/1?word=yes&most={text}", "host: localhost")
@@ -249,7 +249,7 @@ async def test_what_is_no_number_in_its_bounds_is_refused(text):
         assert len(told["message"]) < 100
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("target", "answer"),
     [
         ("/find/0?word=no", [7, 0, False, "no"]),
@@ -263,7 +263,7 @@ async def test_parameters_are_read_as_their_row_says(target, answer):
         assert await ask(f"GET {target}", "host: localhost") == (200, answer)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("target", "message"),
     [
         ("/find/9223372036854775808?word=yes", "id is a number from 0 to 9223372036854775807"),
@@ -331,7 +331,7 @@ def test_beyond_loopback_a_token_is_needed_and_an_empty_one_is_none(address, tok
     require_token(SocketAddress.parse(address), "secret")
 
 
-@pytest.mark.parametrize("text", ["", " ", "a b", "\n", "ä", "a\x00b"])
+@in_one_test("text", ["", " ", "a b", "\n", "ä", "a\x00b"])
 def test_what_can_be_no_token_is_refused(text, tmp_path):
     with pytest.raises(BadToken, match="empty or not printable"):
         token_from(text, None)
@@ -368,9 +368,9 @@ SAFE = {
 }
 
 
-@pytest.mark.parametrize("site", ["cross-site", "same-site"])
-@pytest.mark.parametrize("line", ["GET /look", "POST /change", "GET /nowhere"])
-@pytest.mark.parametrize("how", ["no-cors", "cors", "navigate"])
+@in_one_test("site", ["cross-site", "same-site"])
+@in_one_test("line", ["GET /look", "POST /change", "GET /nowhere"])
+@in_one_test("how", ["no-cors", "cors", "navigate"])
 async def test_what_a_page_of_elsewhere_loads_without_an_origin_is_refused(site, line, how):
     async with serving() as ask:
         told = (f"sec-fetch-site: {site}", f"sec-fetch-mode: {how}", "sec-fetch-dest: iframe")
@@ -392,7 +392,7 @@ async def test_a_link_may_be_followed_but_a_form_may_not_be_sent():
         assert (await ask("POST /change", HERE, *told))[0] == 403
 
 
-@pytest.mark.parametrize("path", ["/look", "/nowhere", "/fail/bug", "/fail/known", "/sent", "/"])
+@in_one_test("path", ["/look", "/nowhere", "/fail/bug", "/fail/known", "/sent", "/"])
 async def test_every_answer_tells_browsers_that_nobody_else_may_use_it(path):
     async with serving() as ask:
         head = await ask.head(path)

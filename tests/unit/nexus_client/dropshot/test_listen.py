@@ -19,6 +19,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.dropshot.answers import Refused, error_body
 from nexus_client.dropshot.body import Bodies, read_body
@@ -106,7 +107,7 @@ def test_the_times_are_those_of_the_original():
     assert Patience(idle_s=30.0, body_s=60.0, half_closed_s=0.5) == PATIENCE
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("head", "seen"),
     [
         (b"GET /a HTTP/1.1\r\nhost: x", "GET /a"),
@@ -123,7 +124,7 @@ def test_the_times_are_those_of_the_original():
         (b"GET /" + b"a" * (TARGET_MAX - 1) + b" HTTP/1.1\r\nhost: x", "GET /" + "a" * (TARGET_MAX - 1)),
     ],
 )
-@pytest.mark.parametrize("pieces", [1, 2, 7])
+@in_one_test("pieces", [1, 2, 7])
 async def test_odd_heads_are_taken_and_the_connection_stays(head, seen, pieces):
     async with serving() as connect:
         client = await connect()
@@ -138,7 +139,7 @@ async def test_odd_heads_are_taken_and_the_connection_stays(head, seen, pieces):
         assert (await client.status(), client.body) == (200, "PUT /b abc")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("data", "status"),
     [
         (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414),
@@ -383,7 +384,7 @@ async def test_a_connection_that_comes_while_a_server_ends_is_closed():
         near.close()
 
 
-@pytest.mark.parametrize("turns", range(5))
+@in_one_test("turns", range(5))
 def test_a_loop_that_ends_right_after_its_listener_leaves_no_socket_open(turns):
     """A connection may come in any of the last turns; what is left open is a warning, and an error here."""
 
@@ -430,8 +431,8 @@ def put(size: int, sent: bytes, **headers: str) -> bytes:
     return f"PUT /a HTTP/1.1\r\nhost: x\r\n{more}content-length: {size}\r\n\r\n".encode() + sent
 
 
-@pytest.mark.parametrize("slowly", [True, False])
-@pytest.mark.parametrize(("size", "status"), [(9, 200), (10, 200), (11, 400)])
+@in_one_test("slowly", [True, False])
+@in_one_test(("size", "status"), [(9, 200), (10, 200), (11, 400)])
 async def test_a_body_in_chunks_may_be_exactly_as_large_as_is_said(size, status, slowly):
     """Whether it comes behind its head or with it."""
     reached = asyncio.Event()

@@ -1,6 +1,7 @@
 """How a path finds its place (SA 1.1, 1.3), for the servers whose operations have no versions."""
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.dropshot.answers import Refused
 from nexus_client.dropshot.routes import Paths, names, segment, split_target
@@ -36,7 +37,7 @@ def test_what_is_found(paths, method, path, found):
     assert paths.find(method, path) == found
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "path", "status", "allow"),
     [
         ("GET", "/b", 404, ()),
@@ -62,7 +63,7 @@ def test_two_operations_in_one_place_are_a_bug(paths):
         paths.add("GET", "/a/{other}", None)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("target", "parts"),
     [
         ("/a?b=c", ("/a", "b=c")),
@@ -79,6 +80,6 @@ def test_names_of_variables():
     assert names("/a/{x}/c/{y}") == ("x", "y")
 
 
-@pytest.mark.parametrize("text", ["..", ".", "a/b", "a?b#c", "%2e%2e", "ä b", "a.b"])
+@in_one_test("text", ["..", ".", "a/b", "a?b#c", "%2e%2e", "ä b", "a.b"])
 def test_any_text_is_one_part_of_a_path(paths, text):
     assert paths.find("GET", f"/a/{segment(text)}") == ("GET /a/{x}", (text,))

@@ -2,12 +2,12 @@
 
 import socket
 
-import pytest
+from support.rows import in_one_test
 
 from nexus_client.dropshot.telling import reason
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("error", "told"),
     [
         (ConnectionRefusedError(111, "Connect call failed ('::1', 12232, 0, 0)"), "Connection refused"),

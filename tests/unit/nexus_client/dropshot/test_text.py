@@ -167,7 +167,7 @@ def test_a_text_must_be_a_text(kind, raw):
         Json(kind).decode(raw)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("raw", "ok"),
     [
         (b"0", True),

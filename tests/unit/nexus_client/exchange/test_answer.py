@@ -78,7 +78,7 @@ def test_other_answers(said, told, reusable):
     assert _read(said) == (told, reusable)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "said",
     [
         b"SSH-2.0-OpenSSH_9.9\r\n",

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.nexus.peers import NO_CONTENT, answer, peer, read_request, says, target_of
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from nexus_client.exchange import http_client
 from nexus_client.exchange.answer import Answer
@@ -41,8 +42,8 @@ _STRAYS = [
 ]
 
 
-@pytest.mark.parametrize("stray", _STRAYS)
-@pytest.mark.parametrize("method", ["PUT", "GET", "POST"])
+@in_one_test("stray", _STRAYS)
+@in_one_test("method", ["PUT", "GET", "POST"])
 async def test_what_comes_on_an_idle_connection_answers_nothing(stray, method):
     """A front end says 408 on an idle connection; aiohttp's pool takes it for the next report's answer."""
     second = asyncio.Event()
@@ -67,7 +68,7 @@ async def test_what_comes_on_an_idle_connection_answers_nothing(stray, method):
     assert asked == [(1, "/first"), (2, "/second")]
 
 
-@pytest.mark.parametrize("stray", _STRAYS)
+@in_one_test("stray", _STRAYS)
 async def test_what_has_come_but_was_not_read_yet_answers_nothing(stray):
     """The loop was busy: the stray lies in the kernel when the connection is wanted again."""
     asked = []
@@ -295,8 +296,8 @@ async def test_cookies_are_not_sent_back_and_bodies_are_asked_for_plain():
 # --- redirections
 
 
-@pytest.mark.parametrize("status", [307, 308])
-@pytest.mark.parametrize("absolute", [True, False])
+@in_one_test("status", [307, 308])
+@in_one_test("absolute", [True, False])
 async def test_307_and_308_are_followed_with_method_and_body(status, absolute):
     asked = []
 
@@ -314,7 +315,7 @@ async def test_307_and_308_are_followed_with_method_and_body(status, absolute):
     assert asked == [(b"PUT", "/x", b"body"), (b"PUT", "/moved?to=1", b"body")]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "said",
     [
         answer(307),

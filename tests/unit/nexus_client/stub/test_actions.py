@@ -208,7 +208,7 @@ def test_the_table_is_total():
     assert set(TABLE) == {(situation, action) for situation in Situation for action in Action}
 
 
-@pytest.mark.parametrize("action", KIND)
+@in_one_test("action", KIND)
 def test_a_deleted_or_unknown_instance_is_a_404(action):
     world, web = in_stopped()
     assert world.ask(Delete, web).status == 204
@@ -365,7 +365,7 @@ def test_migrate_refuses_local_storage_first():
     )
 
 
-@pytest.mark.parametrize("situation", ["creating", "starting", "rebooting", "stopping", "stopped", "failed"])
+@in_one_test("situation", ["creating", "starting", "rebooting", "stopping", "stopped", "failed"])
 def test_migrate_wants_a_running_vmm(situation):
     world, web = SITUATIONS[situation]()
     assert error(world.ask(Migrate, web, sled_id(2))) == (400, "instance must be running before it can migrate")

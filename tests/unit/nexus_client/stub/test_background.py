@@ -107,8 +107,8 @@ def test_everything_else_is_inconclusive(outcome):
     assert len(checks(world)) == 1, "the slot is free again"
 
 
-@pytest.mark.parametrize(("power", "fails"), [("off", True), ("a0", False), ("unknown", False)])
-@pytest.mark.parametrize("outcome", [NoConnection(), TimedOut()], ids=str)
+@in_one_test(("power", "fails"), [("off", True), ("a0", False), ("unknown", False)])
+@in_one_test("outcome", [NoConnection(), TimedOut()], ids=str)
 def test_a_powered_off_sled_fails_its_vmms(power, fails, outcome):
     world = World.make(**OFF)
     web = world.running()

@@ -442,7 +442,7 @@ def test_a_user_whose_request_breaks_a_rule_reads_500(monkeypatch):
 # ---- clocks --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("back_us", [1, SECOND_US, 3_600 * SECOND_US, EPOCH_US])
+@in_one_test("back_us", [1, SECOND_US, 3_600 * SECOND_US, EPOCH_US])
 def test_a_clock_that_is_set_back_does_not_stop_the_background_tasks(back_us):
     nexus = Nexus(Config(watcher_period_us=30 * SECOND_US))
     nexus.handle(Boot(), EPOCH_US)
@@ -469,7 +469,7 @@ def test_times_in_records_never_go_back():
 # ---- sizes and names -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("rules", "vcpus", "gib"),
     [(rules, 254, 1536) if RULES[rules].head else (rules, 64, 256) for rules in RuleSet],
 )
@@ -488,7 +488,7 @@ def test_sizes_end_where_the_rule_set_says(rules, vcpus, gib):
             check_sizes(RULES[rules], ncpus, memory)
 
 
-@pytest.mark.parametrize("name", ["a", "a1", "Web".lower(), "aB-c", "a" * 63, "abcdef01-2345-4678-9abc-def01234567"])
+@in_one_test("name", ["a", "a1", "Web".lower(), "aB-c", "a" * 63, "abcdef01-2345-4678-9abc-def01234567"])
 def test_names_that_are_taken(name):
     check_name(name)
 
@@ -502,7 +502,7 @@ def test_names_that_are_none(name):
         check_name(name)
 
 
-@pytest.mark.parametrize("hostname", ["web", "web.example.org", "Web-1", "1", "a" * 253])
+@in_one_test("hostname", ["web", "web.example.org", "Web-1", "1", "a" * 253])
 def test_hostnames_that_are_taken(hostname):
     check_hostname(hostname)
 

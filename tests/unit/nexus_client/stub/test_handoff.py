@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.stub.handoff import RACK_ID, HandoffBody, RackState
 from nexus_client.stub.refusal import Refused
@@ -74,7 +75,7 @@ REQUIRED = {
 }
 
 
-@pytest.mark.parametrize("where", REQUIRED, ids=lambda where: ".".join(map(str, where)) or "the body")
+@in_one_test("where", REQUIRED, ids=lambda where: ".".join(map(str, where)) or "the body")
 def test_what_a_hand_off_must_have_it_may_not_lack(body, where):
     part = body
     for step in where:

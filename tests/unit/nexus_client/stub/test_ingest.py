@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 from support.nexus.world import EPOCH_US, World, report, sled_id
+from support.rows import in_one_test
 
 from nexus_client.stub.config import SagaMode, UnknownVmm
 from nexus_client.stub.contract import Delete, ErrorBody
@@ -212,7 +213,7 @@ def test_a_saga_for_a_deleted_instance_is_a_404_after_the_rows_are_written(world
     assert world.nexus.records.vmms[source].state is VmmDbState.DESTROYED
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("rules", "starts"), [(RuleSet.HEAD, True), (RuleSet.R6455, True), (RuleSet.R5749, False), (RuleSet.R5854, False)]
 )
 def test_a_failed_vmm_starts_an_update_saga_since_6455(rules, starts):

@@ -68,7 +68,7 @@ def test_all_problems_are_told_at_once_and_nothing_is_written():
     assert "'repairing' cannot be cast" in text
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b'{"instances": 1}', b'{"instances": [1]}'])
+@in_one_test("raw", [b"", b"[]", b'{"instances": 1}', b'{"instances": [1]}'])
 def test_no_rows_is_a_problem_too(raw):
     with pytest.raises(MigrationError):
         migrate(raw)

@@ -59,10 +59,8 @@ def states(world):
 # ---- step 1: the gate ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("state", "label"), [(R.CREATING, "creating"), (R.FAILED, "failed"), (R.DESTROYED, "destroyed")]
-)
-@pytest.mark.parametrize("attach", [True, False])
+@in_one_test(("state", "label"), [(R.CREATING, "creating"), (R.FAILED, "failed"), (R.DESTROYED, "destroyed")])
+@in_one_test("attach", [True, False])
 def test_the_gate_looks_at_the_record(state, label, attach):
     world, web = stopped()
     verb = "attach floating IP to" if attach else "detach floating IP from"
@@ -340,7 +338,7 @@ def test_an_interface_lies_in_its_subnet_and_has_an_address_of_its_own():
     assert {nic.mac[:10] for nic in nics} == {"A8:40:25:F"}
 
 
-@pytest.mark.parametrize(("project", "vni"), [(0, 1024), (1, 1025), (0xFF_0000, 1024), (0xFE_FFFF, 0xFF_03FF)])
+@in_one_test(("project", "vni"), [(0, 1024), (1, 1025), (0xFF_0000, 1024), (0xFE_FFFF, 0xFF_03FF)])
 def test_a_project_has_a_network_number_of_those_that_guests_may_have(project, vni):
     """24 bits, the first 1,024 for the system's own."""
     world = World.make(**OFF)

@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 from support.nexus.world import World, sled_id, sled_info
+from support.rows import in_one_test
 
 from nexus_client.stub.contract import CallSled, ErrorBody, ReadInventory, SetSled, SledGot, SledPosted
 from nexus_client.types import Baseboard, SledRole
@@ -73,9 +74,7 @@ def test_a_reservoir_as_large_as_the_memory_is_a_500(world, size):
     assert post(world, 2, sled_id(2), reservoir_size=size) == (500, "Internal")
 
 
-@pytest.mark.parametrize(
-    "address", ["127.0.0.1:12345", "::1:12345", "[::1]", "[::1]:x", "[::1]:70000", "[fe80::x]:1", ""]
-)
+@in_one_test("address", ["127.0.0.1:12345", "::1:12345", "[::1]", "[::1]:x", "[::1]:70000", "[fe80::x]:1", ""])
 def test_an_address_that_is_no_ipv6_socket_address_is_a_400(world, address):
     assert post(world, generation=2, sa_address=address) == (400, "InvalidRequest")
     assert world.ask(SledGot, ONE).body == sled_info(1)

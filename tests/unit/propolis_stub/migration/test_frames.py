@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from propolis_stub.migration import messages as m
 from propolis_stub.migration.frames import TAGS, decode, encode
@@ -54,7 +55,7 @@ def test_the_tags_are_those_of_the_reference() -> None:
     }
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("message", "frame"),
     [
         pytest.param(m.Okay(), b"\x00", id="Okay is its tag"),
@@ -68,7 +69,7 @@ def test_frame_by_hand(message: m.Message, frame: bytes) -> None:
     assert decode(frame) == message
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "frame",
     [
         pytest.param(b"", id="nothing"),

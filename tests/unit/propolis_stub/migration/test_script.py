@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
+from support.rows import in_one_test
 
 from propolis_stub.migration.messages import (
     Error,
@@ -57,7 +58,7 @@ def test_pages_on_offer_are_passed_over_where_the_end_of_the_offers_is_due(offer
     assert goes_on(side, *[OFFER] * offers, END) is None
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("role", "said"),
     [
         pytest.param(Role.TARGET, [END, END, OFFER, Serialized("(time)")], id="where the time data are due"),

@@ -7,6 +7,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from propolis_stub.guest_events import GuestEvent
 from propolis_stub.serial.guest import LINE_MAX, Guest
@@ -65,7 +66,7 @@ def logged_in() -> Guest:
     return Guest("vm", b"root")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "letters",
     [
         pytest.param("\u00f1".encode(), id="of two bytes"),
@@ -98,7 +99,7 @@ def test_whatever_is_typed_is_echoed_byte_for_byte_in_pieces_of_any_size(typed: 
     assert echoed == typed
 
 
-@pytest.mark.parametrize("letter", ["x", "\u00f1", "\u20ac", "\U0001f600"])
+@in_one_test("letter", ["x", "\u00f1", "\u20ac", "\U0001f600"])
 def test_a_backspace_takes_one_letter_of_utf_8_or_one_byte(letter: str) -> None:
     guest = logged_in()
     guest.typed(b"a\xf1" + letter.encode())

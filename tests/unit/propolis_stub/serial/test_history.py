@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,9 +19,12 @@ MIB = KEPT_BYTES
 GUEST = '"guest": {"hostname": "", "user": null, "line": "", "boots": 0}'
 
 
+_CYCLE = bytes(i * 7 % 251 for i in range(251))
+
+
 def pattern(start: int, length: int) -> bytes:
     """Bytes that tell their own offset."""
-    return bytes((start + i) * 7 % 251 for i in range(length))
+    return (_CYCLE * (length // len(_CYCLE) + 2))[start % len(_CYCLE) :][:length]
 
 
 def filled(total: int) -> History:
@@ -53,7 +57,7 @@ def test_beyond_two_mib_the_middle_is_forgotten() -> None:
         )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("asked", "start"),
     [
         pytest.param({"from_start": 3}, 3, id="from the start"),
@@ -137,14 +141,23 @@ def test_a_full_history_is_taken_and_an_unbounded_line_is_cut() -> None:
         f'{{"console": {{"total": 1, "beginning": "AAAA", "rest": ""}}, {GUEST}}}',
         f'{{"console": {{"total": 9, "beginning": "AA==", "rest": "AA=="}}, {GUEST}}}',
         f'{{"console": {{"total": 9, "beginning": "%", "rest": ""}}, {GUEST}}}',
-        packed_history(beginning=MIB + 1, rest=0),
-        packed_history(beginning=MIB, rest=MIB + 1),
-        packed_history(beginning=MIB + 1, rest=MIB),
-        packed_history(beginning=MIB - 1, rest=1),
-        packed_history(beginning=0, rest=0, line="\u0142"),
     ],
-    ids=lambda text: text[:60],
 )
 def test_a_history_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="console history"):
         Serial.unpack(text)
+
+
+@in_one_test(
+    "told",
+    [
+        {"beginning": MIB + 1, "rest": 0},
+        {"beginning": MIB, "rest": MIB + 1},
+        {"beginning": MIB + 1, "rest": MIB},
+        {"beginning": MIB - 1, "rest": 1},
+        {"beginning": 0, "rest": 0, "line": "\u0142"},
+    ],
+)
+def test_a_history_of_other_sizes_than_it_says_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="console history"):
+        Serial.unpack(packed_history(**told))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from propolis_stub.server.monitor import Channel, Gone
 from propolis_stub.types import InstanceState, Publication
@@ -21,7 +22,7 @@ def channel_at(gen: int) -> Channel[str]:
     return channel
 
 
-@pytest.mark.parametrize("gen", [0, 1, 2, 3])
+@in_one_test("gen", [0, 1, 2, 3])
 def test_a_generation_that_is_there_is_answered_with_the_newest(gen: int) -> None:
     assert channel_at(3).ask(gen, "me") == publication(3)
 

@@ -23,7 +23,7 @@ def fault(components: dict[str, Any] | None = None, version: int = 29, **of_the_
     return fault_of(Json(kind).decode(json.dumps(a_sled_spec(components, **of_the_board)).encode()))
 
 
-@pytest.mark.parametrize("cpus", [1, 2, 16, 64, 65, 128, 254])
+@in_one_test("cpus", [1, 2, 16, 64, 65, 128, 254])
 def test_a_vm_has_1_to_254_vcpus(cpus: int) -> None:
     assert fault(cpus=cpus) == ""
 
@@ -73,7 +73,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("components", GOOD)
+@in_one_test("components", GOOD)
 def test_what_can_be_built(components: dict[str, Any]) -> None:
     assert fault(components) == ""
 

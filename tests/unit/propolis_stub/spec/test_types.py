@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+from support.rows import in_one_test
 
 from propolis_stub.spec.types import spec_key
 
@@ -12,11 +12,11 @@ SPELLINGS = [PLAIN, PLAIN.upper(), DIGITS, DIGITS.upper(), "{" + PLAIN + "}", "u
 NO_UUIDS = ["{" + DIGITS + "}", "urn:uuid:" + DIGITS, PLAIN[:-1], PLAIN + "0", "", "disk-1", PLAIN.replace("0", "g")]
 
 
-@pytest.mark.parametrize("text", SPELLINGS)
+@in_one_test("text", SPELLINGS)
 def test_every_spelling_of_a_uuid_is_the_same_key(text: str) -> None:
     assert spec_key(text) == PLAIN
 
 
-@pytest.mark.parametrize("text", NO_UUIDS)
+@in_one_test("text", NO_UUIDS)
 def test_what_is_no_uuid_is_a_name_as_it_stands(text: str) -> None:
     assert spec_key(text) == text

@@ -41,7 +41,7 @@ def result(old: Any, new: Any) -> str:
     return volumes.replacement_result(texts[0], texts[1])
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("old", "new"),
     [
         pytest.param(volume(region(5)), volume(region(6)), id="the generation of a region"),
@@ -60,7 +60,7 @@ def test_raised_generations_alone_match(old: Any, new: Any) -> None:
     assert result(old, new) == "vcr_matches"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("old", "new"),
     [
         pytest.param(volume(region(5)), volume(region(5, 7001, 7002, 7009)), id="of a region"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from nexus_client.dropshot.streams import CannotWrite
 from sim_sled.campaign import sheet as sheets
@@ -143,7 +144,7 @@ NO_RESULTS = [
 ]
 
 
-@pytest.mark.parametrize("line", NO_RESULTS, ids=[str(n) for n in range(len(NO_RESULTS))])
+@in_one_test("line", NO_RESULTS, ids=[str(n) for n in range(len(NO_RESULTS))])
 def test_a_line_that_is_no_result_is_named_and_nothing_is_cut_off(tmp_path, whole, line):
     path = tmp_path / "bad"
     head = whole.splitlines(keepends=True)[:3]

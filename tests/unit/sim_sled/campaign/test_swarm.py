@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.profile import by_profile
 from support.rows import in_one_test
+from support.scenarios.kept import of_library
 
 from sim_sled.campaign.ambush import MOMENT_US, ambush, unlucky, watchful
 from sim_sled.campaign.draws import PARTS, Draws, byte_of, with_byte
@@ -27,39 +28,37 @@ from sim_sled.language.selector import Selector
 from sim_sled.play import library
 from sim_sled.play.run import How, play
 
-LIBRARY = {one.scenario.name: one.scenario for one in library.load(library.names())[0]}
 seeds = st.integers(0, 2**64 - 1)
 SECOND = ROUNDS[0] + ROUNDS[1]
 
 
 def job(name="happy", **words):
-    return Job(name, LIBRARY[name], How(**words), swarm=True, covers=True)
+    return Job(name, of_library(name), How(**words), swarm=True, covers=True)
 
 
 @pytest.mark.nightly
 @settings(max_examples=by_profile(20, nightly=400))
-@given(st.sampled_from(sorted(LIBRARY)), seeds)
+@given(st.sampled_from(library.names()), seeds)
 def test_what_a_seed_draws_is_a_valid_scenario_with_all_that_was_added(name, seed):
-    drawn = swarmed(LIBRARY[name], seed)
+    drawn = swarmed(of_library(name), seed)
     printed = print_scenario(drawn)
     read, problems = parse_scenario(printed)
     assert read is not None, problems.text()
     assert read == drawn
-    assert len(drawn.rules) >= len(LIBRARY[name].rules)
-
-
-ONE_OF_EACH_FLEET = {str(one.fleet): name for name, one in LIBRARY.items()}.values()
+    assert len(drawn.rules) >= len(of_library(name).rules)
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("name", sorted(by_profile(ONE_OF_EACH_FLEET, nightly=LIBRARY)))
-def test_every_fault_of_the_catalogue_fits_into_every_scenario_of_the_library(name):
+def test_every_fault_of_the_catalogue_fits_into_every_scenario_of_the_library():
     # else `swarmed` would leave out what does not fit, and nobody would see it
-    sleds = [sled.name for sled in sleds_of(LIBRARY[name].fleet)]
-    added = tuple(placed(rule, n, sleds, Draws("places", n)) for n, rule in enumerate(catalogue()))
-    scenario = attrs.evolve(LIBRARY[name], rules=(*LIBRARY[name].rules, *added))
-    _, problems = parse_scenario(print_scenario(scenario))
-    assert problems.errors == 0, problems.text()
+    every = {name: of_library(name) for name in library.names()}
+    one_of_each_fleet = {str(one.fleet): name for name, one in every.items()}.values()
+    for name in by_profile(one_of_each_fleet, nightly=every):
+        sleds = [sled.name for sled in sleds_of(every[name].fleet)]
+        added = tuple(placed(rule, n, sleds, Draws("places", n)) for n, rule in enumerate(catalogue()))
+        scenario = attrs.evolve(every[name], rules=(*every[name].rules, *added))
+        _, problems = parse_scenario(print_scenario(scenario))
+        assert problems.errors == 0, f"{name}: {problems.text()}"
 
 
 @in_one_test("byte", range(0, 256, 5))
@@ -67,7 +66,7 @@ def test_every_ambush_and_every_watchful_user_fits_into_a_scenario_of_others(byt
     rules, load = ambush(Draws("shares", byte), Draws("places", 255 - byte), 120_000_000)
     rules.append(unlucky(Draws("places", byte)))
     load += [watchful(Draws("load", byte), n, 120_000_000) for n in range(3)]
-    happy = LIBRARY["happy"]
+    happy = of_library("happy")
     scenario = attrs.evolve(happy, rules=tuple(rules), load=(*happy.load, *load))
     read, problems = parse_scenario(print_scenario(scenario))
     assert read is not None, problems.text()
@@ -84,8 +83,10 @@ def test_ambushes_meet_in_windows_that_faults_at_times_of_their_own_miss():
 
 def test_every_family_fits_into_a_scenario_of_others():
     for family in families():
-        load = (*LIBRARY["happy"].load, *family.load)
-        scenario = attrs.evolve(LIBRARY["happy"], rules=family.rules, load=load, latency=family.latency or Latency())
+        load = (*of_library("happy").load, *family.load)
+        scenario = attrs.evolve(
+            of_library("happy"), rules=family.rules, load=load, latency=family.latency or Latency()
+        )
         _, problems = parse_scenario(print_scenario(scenario))
         # a timer that means sleds gets one of them only when it is placed
         errors = {problem.code for problem in problems.found if problem.code.startswith("E")}
@@ -104,9 +105,9 @@ def test_one_part_of_a_seed_can_be_changed_and_the_others_stay(seed, part, byte)
     assert [byte_of(other, one) for one in PARTS] == [byte if one == part else byte_of(seed, one) for one in PARTS]
 
 
-@pytest.mark.parametrize("part", [part for part in PARTS if part != "chance"])
+@in_one_test("part", [part for part in PARTS if part != "chance"])
 def test_every_part_decides_something(part):
-    crowd = LIBRARY["nexus-outage"]
+    crowd = of_library("nexus-outage")
     # faults and places need each other; so both are looked at with faults that are there
     base = with_byte(0, "faults", 3)
     drawn = (print_scenario(swarmed(crowd, with_byte(base, part, byte))) for byte in range(16))
@@ -115,7 +116,7 @@ def test_every_part_decides_something(part):
 
 
 def test_the_chance_of_a_run_decides_nothing_of_what_is_played():
-    crowd = LIBRARY["nexus-outage"]
+    crowd = of_library("nexus-outage")
     assert len({print_scenario(swarmed(crowd, with_byte(0, "chance", byte))) for byte in range(16)}) == 1
 
 
@@ -154,7 +155,7 @@ def test_a_swarm_without_a_wrong_is_judged_by_invariants_alone():
 
 
 def test_with_a_wrong_one_only_what_the_right_one_does_not_do_is_a_failure():
-    happy = LIBRARY["happy"]
+    happy = of_library("happy")
     boots = next(one for one in happy.expect if one.name == "boots")
     scenario = attrs.evolve(happy, expect=(attrs.evolve(boots, name="impossible", within=1),))
     wrong = Job("x", scenario, How(variant="stopped-too-early"), swarm=True)
@@ -233,15 +234,15 @@ def test_parts_of_two_seeds_that_reached_something_come_together():
 
 
 def test_a_family_comes_with_its_users_and_the_latencies_that_its_moments_rest_on():
-    few = LIBRARY["happy"]
-    drawn = {byte: swarmed(few, with_byte(fresh(0, 1), "faults", byte)) for byte in range(0, 256, 3)}
+    few = of_library("happy")
+    drawn = {byte: swarmed(few, with_byte(fresh(0, 1), "faults", byte)) for byte in range(0, 256, 6)}
     guest_dies = "swarm-of-stop-overruled-guest-dies"
     overruled = {byte: one for byte, one in drawn.items() if any(rule.name == guest_dies for rule in one.rules)}
     assert overruled
     for one in overruled.values():
         [stop] = [load for load in one.load if load.name and load.name.startswith("swarm-stop-overruled")]
         assert (stop.at, stop.stop) == (36_000_000, Selector())
-    own = LIBRARY["stop-overruled"]
+    own = of_library("stop-overruled")
     slow = swarmed(few, with_byte(with_byte(fresh(0, 1), "faults", min(overruled)), "latency", 1))
     assert (slow.latency, slow.nexus.saga_node) == (own.latency, own.nexus.saga_node)
     assert any(any(rule.name.startswith("swarm-1-") for rule in one.rules) for one in drawn.values()), (
@@ -348,7 +349,7 @@ def test_a_vmm_that_has_ended_takes_no_room_however_late_its_end_is_told():
     assert result.failures == ()
 
 
-@pytest.mark.parametrize("first", [0, 60])
+@pytest.mark.parametrize("first", [0, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.nightly
 def test_a_swarm_over_right_ones_is_green(first):
     """A tenth of its seeds failed: stops met VMMs that no sled knew yet, or no longer (`fails_unregistered`)."""
@@ -359,7 +360,9 @@ def test_a_swarm_over_right_ones_is_green(first):
 def test_a_file_without_a_word_of_hazards_means_a_right_nexus_to_a_swarm_and_the_recorded_one_to_a_run():
     assert scenario_of(job(), 7).nexus.hazards == ("none",)
     assert scenario_of(attrs.evolve(job(), swarm=False), 7).nexus.hazards is None
-    named = attrs.evolve(LIBRARY["happy"], nexus=attrs.evolve(LIBRARY["happy"].nexus, hazards=("reservation_lags",)))
+    named = attrs.evolve(
+        of_library("happy"), nexus=attrs.evolve(of_library("happy").nexus, hazards=("reservation_lags",))
+    )
     assert scenario_of(Job("x", named, How(), swarm=True), 7).nexus.hazards == ("reservation_lags",)
 
 
@@ -411,14 +414,14 @@ def test_a_source_that_resumes_at_the_hand_over_is_not_blamed_and_one_that_runs_
 
 def test_impatient_users_ask_a_little_after_the_moment_at_which_faults_come():
     lags, verbs = set(), set()
-    for byte in range(0, 256, 3):
-        for load in swarmed(LIBRARY["happy"], with_byte(0, "load", byte)).load:
+    for byte in range(0, 256, 5):
+        for load in swarmed(of_library("happy"), with_byte(0, "load", byte)).load:
             if load.name and load.name.startswith("swarm-impatient"):
                 lags.add(load.from_ - MOMENT_US)
                 verbs.add(load.action())
     assert {0, 70_000, 1_000_000} <= lags
     assert verbs == {"stop", "start", "delete", "reboot", "migrate"}
-    for seed in range(25):
-        for rule in swarmed(LIBRARY["happy"], fresh(0, seed)).rules:
+    for seed in range(12):
+        for rule in swarmed(of_library("happy"), fresh(0, seed)).rules:
             of_family = rule.name.startswith("swarm-of-")  # which keeps its own times
             assert rule.when.at is None or rule.when.at % MOMENT_US == 0 or of_family

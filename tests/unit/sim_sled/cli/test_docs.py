@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from sim_sled.cli import docs
 from sim_sled.cli.main import app
@@ -26,7 +27,7 @@ def test_the_list_has_every_page_with_its_title_and_begins_with_readme():
     assert all(line.partition("\t")[2] for line in lines), "each says what it is"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("typed", "file"),
     [
         ("daemon", "docs/daemon.md"),
@@ -94,11 +95,11 @@ def test_texts_of_the_program_name_a_page_by_the_command_that_shows_it():
             text = path.read_text()
             if "docs/" not in text:
                 continue
-            tree = ast.parse(text)
-            prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+            nodes = [*ast.walk(ast.parse(text))]
+            prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
             named += [
                 f"{path.name}:{node.lineno}"
-                for node in ast.walk(tree)
+                for node in nodes
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
                 if "docs/" in node.value and path != ROOT / "sim_sled/cli/docs.py"
             ]

@@ -20,7 +20,7 @@ def sim_sled(*words):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "words",
     [
         pytest.param(["nowhere"], id="internal"),
@@ -59,15 +59,15 @@ def test_a_daemon_that_is_not_there_is_told_in_plain_words():
     assert result.stderr == "sim-sled: no control API at [::1]:1: Connection refused\n"
 
 
-@pytest.mark.parametrize("command", ["ps", "bench"])
-@pytest.mark.parametrize("token", ["two\nlines", "bläh", "", "a b"])
+@in_one_test("command", ["ps", "bench"])
+@in_one_test("token", ["two\nlines", "bläh", "", "a b"])
 def test_a_token_that_no_request_can_carry_is_bad_input(command, token):
     result = sim_sled(command, "--token", token)
     assert result.exit_code == 2
     assert "the control token is empty or not printable ASCII without blanks" in " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("written", "meant"),
     [
         ("[::1]:12221", "[::1]:12221"),
@@ -127,8 +127,8 @@ def test_an_empty_name_is_bad_input(words, name):
     assert "an empty text is nobody's name" in result.stderr
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "", "[]", '{"control": 5}', "null", '"x"', "\x00"])
-@pytest.mark.parametrize("words", [["ps"], ["port", "control"]], ids=["ps", "port"])
+@in_one_test("text", ["[" * 100_000, "", "[]", '{"control": 5}', "null", '"x"', "\x00"])
+@in_one_test("words", [["ps"], ["port", "control"]], ids=["ps", "port"])
 def test_what_is_no_port_file_is_bad_input_however_deep(words, text, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # no rack runs there
     file = tmp_path / "p.json"
@@ -162,8 +162,8 @@ def test_a_hand_off_that_nobody_takes_says_why_and_promises_nothing(monkeypatch)
     assert result.stderr.endswith("sim-sled: the lockstep API at 127.0.0.1:1 does not answer (Connection refused)\n")
 
 
-@pytest.mark.parametrize("written", ["é", "", "nowhere", "[::1]", "[::1]:99999", "localhost:0", "127.0.0.1:0"])
-@pytest.mark.parametrize("more", [(), ("--record", "there"), ("--sleds", "2", "--workers", "2")], ids=len)
+@in_one_test("written", ["é", "", "nowhere", "[::1]", "[::1]:99999", "localhost:0", "127.0.0.1:0"])
+@in_one_test("more", [(), ("--record", "there"), ("--sleds", "2", "--workers", "2")], ids=len)
 def test_where_sleds_listen_is_an_address_before_anything_starts(written, more, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = sim_sled("up", "--listen", written, *more)
@@ -179,8 +179,8 @@ EVERY_QUESTION = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", EVERY_QUESTION, ids=lambda words: words[0])
-@pytest.mark.parametrize("answer", ["null", '"x"', "[1]", '{"else": 1}'])
+@in_one_test("words", EVERY_QUESTION, ids=lambda words: words[0])
+@in_one_test("answer", ["null", '"x"', "[1]", '{"else": 1}'])
 def test_a_server_that_answers_something_else_is_no_control_api(monkeypatch, words, answer):
     """Somebody else listens there: it used to end in a traceback."""
     monkeypatch.setattr(control_client, "_open", lambda *_: BytesIO(answer.encode()))

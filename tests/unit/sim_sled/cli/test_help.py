@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 from support import processes
-from support.command import CliRunner
+from support.command import PROGRAMS, CliRunner, everybody
 from support.rows import in_one_test
 
-from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual, walk
-from propolis_stub.commands import app as propolis_stub
+from nexus_client.dropshot.command_line import EXIT_CODES, exit_codes, manual
 from propolis_stub.presets import PRESETS
-from sim_sled.cli.main import app as sim_sled
 from sim_sled.language.presets import PRESETS as OF_SCENARIOS
 
-PROGRAMS = {"sim-sled": sim_sled, "propolis-stub": propolis_stub}
-EVERYBODY = [(name, path, each) for name, app in PROGRAMS.items() for path, each in walk(app)]
+EVERYBODY = everybody()
 COMMANDS = [(name, path, each) for name, path, each in EVERYBODY if not hasattr(each, "commands")]
 
 
@@ -53,7 +50,7 @@ def test_help_fits_80_columns_and_cuts_nothing(name, path, command):
         assert " ".join(summary) in " ".join(result.output.split()), "the whole summary"
 
 
-@pytest.mark.parametrize("words", [[], ["up"], ["scenario"], ["scenario", "list"]])
+@in_one_test("words", [[], ["up"], ["scenario"], ["scenario", "list"]])
 def test_help_has_the_short_name_that_most_programs_give_it(words):
     assert run("sim-sled", *words, "-h").output == run("sim-sled", *words, "--help").output
 
@@ -91,7 +88,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("words", ["ps", "why web", "events", "port control", "ready", *MISTAKES])
+@in_one_test("words", ["ps", "why web", "events", "port control", "ready", *MISTAKES])
 def test_a_command_prints_json_also_when_it_fails_or_is_mistyped(words, tmp_path, monkeypatch):
     """Whoever pipes it into a parser gets no complaint of the parser on top."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -151,8 +148,8 @@ for typed in asked:
 """
 
 
-def test_a_shell_completes_what_has_a_name():
-    """In one process, since each is nearly all imports."""
+def test_a_shell_completes_what_has_a_name(tmp_path):
+    (tmp_path / "complete_all.py").write_text(COMPLETE_ALL)
     offered = {
         ("sim-sled", "scenario", "show", "stuck-"): {"stuck-starting", "stuck-stop"},
         ("sim-sled", "up", "--scenario", "stuck-"): {"stuck-starting", "stuck-stop"},
@@ -160,7 +157,7 @@ def test_a_shell_completes_what_has_a_name():
         ("sim-sled", "exp"): {"expect", "explain", "explore"},
     }
     done = subprocess.run(
-        [sys.executable, "-c", COMPLETE_ALL, json.dumps([*offered])],
+        processes.forked("complete_all", json.dumps([*offered])), cwd=tmp_path,
         env=os.environ | {"_SIM_SLED_COMPLETE": "complete_bash"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     answers = [set(each.split()) for each in done.stdout.split("END")[:-1]]
@@ -229,8 +226,8 @@ def test_what_follows_an_option_is_named_where_it_is_more_than_a_text(name):
     assert re.findall(rf"^{an_address_a_size_a_time}.*$", run(name, "manual").output, re.MULTILINE) == []
 
 
-@pytest.mark.parametrize("value", ["inf", "1e300", "nan"])
-@pytest.mark.parametrize(
+@in_one_test("value", ["inf", "1e300", "nan"])
+@in_one_test(
     "words",
     [("nexus", "[::1]:0"), ("serve", "00000000-0000-4000-8000-000000000001", "[::1]:0", "[::1]:1")],
     ids=lambda words: words[0],

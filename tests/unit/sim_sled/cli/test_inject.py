@@ -43,7 +43,7 @@ def test_the_nearest_name_is_told(capsys):
     assert "there is no 'stal' to inject (did you mean 'stall'?)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "action", ["stall: forever", "hold: {publish: '*'}", "kill_propolis: {}", "forget_vmm: {}", "guest: halt"]
 )
 def test_an_action_is_a_rule_that_is_fired_by_hand(action):
@@ -52,7 +52,7 @@ def test_an_action_is_a_rule_that_is_fired_by_hand(action):
     assert [each.key for each in rule.do] == [action.partition(":")[0]]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "action",
     ["stall: soon", "stal: 1s", "", "stall: 1s}\n- {name: more", "x" * 70_000, "note: \x00"],
     ids=["a bad value", "no action", "nothing", "more rules", "too long", "no text"],

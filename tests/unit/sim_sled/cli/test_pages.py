@@ -3,19 +3,15 @@
 import re
 from pathlib import Path
 
+from support.command import everybody
 from support.rows import in_one_test
-
-from nexus_client.dropshot.command_line import walk
-from propolis_stub.commands import app as propolis_stub
-from sim_sled.cli.main import app as sim_sled
 
 ROOT = Path(__file__).parents[4]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 OPTIONS = {
     " ".join([name, *path]): {"--help"}
     | {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
-    for name, app in (("sim-sled", sim_sled), ("propolis-stub", propolis_stub))
-    for path, command in walk(app)
+    for name, path, command in everybody()
 }
 CALL = re.compile(
     r"(?<![\w/.@-])(sim-sled|propolis-stub) ([a-z]+(?:\|[a-z]+)*)(?: (list|show|copy|schema|reference))?([^`#;&\n]*)"

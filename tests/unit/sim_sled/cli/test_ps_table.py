@@ -1,7 +1,7 @@
 """The table of `ps` on terminals of different widths: whole columns, and the most important ones."""
 
-import pytest
 from rich.console import Console
+from support.rows import in_one_test
 
 from sim_sled.cli.control_client import ps_table
 
@@ -49,7 +49,7 @@ def test_a_name_of_any_length_takes_no_room_from_the_states():
     assert shown[6].startswith("rule-")
 
 
-@pytest.mark.parametrize("width", [40, 60, 79, 80, 100, 120])
+@in_one_test("width", [40, 60, 79, 80, 100, 120])
 def test_nothing_is_wrapped_on_any_terminal(width):
     said = lines(width)
     assert len(said) == 3

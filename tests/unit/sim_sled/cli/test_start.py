@@ -1,12 +1,9 @@
 """Commands import what they need: what was not asked for is not there."""
 
-import re
+import json
+import os
 import subprocess
 import sys
-
-import pytest
-from support import processes
-from support.daemon.process import ports
 
 NOT_ASKED_FOR = {
     "check": (
@@ -26,19 +23,50 @@ NOT_ASKED_FOR = {
 }
 
 
-@pytest.mark.parametrize("command", NOT_ASKED_FOR)
-def test_nothing_is_imported_that_was_not_asked_for(tmp_path, command):
+BEGIN_ALL = """
+import json, os, sys
+import sim_sled.__main__
+from nexus_client.dropshot import collector
+from sim_sled.cli import main, surface
+
+def tell(*_):
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr, flush=True)
+    os._exit(0)
+
+collector.started = tell  # a server has started
+for words in json.loads(sys.argv[1]):
+    if not os.fork():
+        sys.argv[1:] = words
+        try:
+            sim_sled.__main__.main()
+        except SystemExit as end:
+            assert not end.code, end.code
+            tell()
+        os._exit(1)
+    os.wait()
+"""
+"""In one process, since all begin by the same imports."""
+
+
+def imported_by(commands, folder):
+    """What each has imported at its end, or when it serves."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN_ALL, json.dumps(commands)],
+        check=True, capture_output=True, text=True, timeout=60, env=os.environ | {"XDG_RUNTIME_DIR": str(folder)},
+    )  # fmt: skip
+    told = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert len(told) == len(commands), done.stderr
+    return [set(json.loads(line)) for line in told]
+
+
+def test_nothing_is_imported_that_was_not_asked_for(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("version: 1\nload:\n- at: 0s\n  create: {hostname: a, count: 1}\n")
-    files = [str(path)] if command in {"check", "run"} else []
-    script = (
-        "import sys\nfrom sim_sled.cli.main import app\n"
-        f"sys.argv = ['sim-sled', *{command.split()!r}, *{files!r}]\n"
-        "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
-        f"print([each for each in {NOT_ASKED_FOR[command]!r} if each in sys.modules], file=sys.stderr)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == "[]"
+    files = {"check": [str(path)], "run": [str(path)]}
+    imported = imported_by([[*command.split(), *files.get(command, [])] for command in NOT_ASKED_FOR], tmp_path)
+    for (command, unneeded), found in zip(NOT_ASKED_FOR.items(), imported, strict=True):
+        assert [name for name in unneeded if name in found] == [], command
+    assert "sim_sled.play.run" in imported[-1], "a command says what it imports"
 
 
 NOBODY_ASKED = (
@@ -100,19 +128,9 @@ SERVERS = {
 """Of each: its words, what it is, and what it does without besides: no rules in `serve`, no sleds in `nexus`."""
 
 
-@pytest.mark.parametrize("server", SERVERS)
-async def test_a_server_starts_without_what_it_was_not_asked_for(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    words, itself, unneeded = SERVERS[server]
-    file, said = tmp_path / "ports.json", tmp_path / "imports"
-    with said.open("wb") as stderr:
-        process = await processes.start(
-            sys.executable, "-X", "importtime", "-m", "sim_sled", server, *words, "--port-file", str(file),
-            stderr=stderr,
-        )  # fmt: skip
-        await ports(file, process)
-        process.terminate()
-        await process.communicate()
-    imported = set(re.findall(r"^import time: .*\| +(\S+)$", said.read_text(), re.MULTILINE))
-    assert itself in imported, "it says what it imports"
-    assert [name for name in (*NOBODY_ASKED, *unneeded) if name in imported] == []
+def test_a_server_starts_without_what_it_was_not_asked_for(tmp_path):
+    commands = [[server, *words, "--port-file", str(tmp_path / server)] for server, (words, *_) in SERVERS.items()]
+    imported = imported_by(commands, tmp_path)
+    for (server, (_, itself, unneeded)), found in zip(SERVERS.items(), imported, strict=True):
+        assert itself in found, "it says what it imports"
+        assert [name for name in (*NOBODY_ASKED, *unneeded) if name in found] == [], server

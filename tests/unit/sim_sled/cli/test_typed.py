@@ -7,17 +7,14 @@ from typing import get_args
 from uuid import UUID
 
 import pytest
-from support.command import CliRunner
+from support.command import PROGRAMS, CliRunner, everybody
+from support.rows import in_one_test
 
-from nexus_client.dropshot.command_line import Alone, Idle, Needs, OneOf, walk
-from propolis_stub.commands import app as propolis_stub
-from sim_sled.cli.main import app as sim_sled
+from nexus_client.dropshot.command_line import Alone, Idle, Needs, OneOf
 
-PROGRAMS = {"sim-sled": sim_sled, "propolis-stub": propolis_stub}
 RULES = [
     (program, path, command, rule)
-    for program, app in PROGRAMS.items()
-    for path, command in walk(app)
+    for program, path, command in everybody()
     for rule in getattr(command.callback, "together", ())
 ]
 AN_ADDRESS = {"SLED_ADDR", "NEXUS_ADDR", "ADDR|migrate-records", "--at", "--nexus", "--users"}
@@ -80,7 +77,7 @@ def typed(command, given):
     return said
 
 
-@pytest.mark.parametrize(("program", "path", "command", "given"), list(rows()))
+@in_one_test(("program", "path", "command", "given"), list(rows()))
 def test_what_would_be_ignored_is_refused_and_named(program, path, command, given, capsys):
     with pytest.raises(SystemExit) as end:
         command.main(typed(command, given), prog_name=program)
@@ -105,20 +102,19 @@ def test_every_name_of_a_rule_is_one_of_its_command():
 
 def test_every_command_that_takes_a_daemon_takes_it_in_one_way():
     """All commands with `--at` beside `--rack`: one of them was ignored once."""
-    for program, app in PROGRAMS.items():
-        for path, command in walk(app):
-            names = {called(each) for each in command.params}
-            if {"--at", "--rack"} <= names:
-                rules = [rule for name, where, _, rule in RULES if (name, where) == (program, path)]
-                assert any(
-                    isinstance(r, OneOf) and {"--at", "--rack", "--port-file"} <= set(r.names) for r in rules
-                ), path
+    for program, path, command in everybody():
+        names = {called(each) for each in command.params}
+        if {"--at", "--rack"} <= names:
+            rules = [rule for name, where, _, rule in RULES if (name, where) == (program, path)]
+            assert any(isinstance(r, OneOf) and {"--at", "--rack", "--port-file"} <= set(r.names) for r in rules), (
+                path
+            )
 
 
 @pytest.mark.parametrize("words", [["--rack", "nowhere"], ["--port-file", "nowhere.json"]])
 def test_what_is_typed_wins_over_the_environment(words):
     """An address in SIM_SLED_CONTROL is there for all commands; a rack or a file is meant by this one."""
-    result = CliRunner().invoke(sim_sled, ["ps", *words], env={"SIM_SLED_CONTROL": "[::1]:1"})
+    result = CliRunner().invoke(PROGRAMS["sim-sled"], ["ps", *words], env={"SIM_SLED_CONTROL": "[::1]:1"})
     assert "nowhere" in result.stderr
 
 

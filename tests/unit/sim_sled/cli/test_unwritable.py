@@ -5,13 +5,14 @@ import stat
 
 import pytest
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from sim_sled.cli.main import app
 
 SLED = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "command",
     [
         pytest.param(["up", "--scenario", "stuck-stop", "--junit"], id="up --junit"),
@@ -21,7 +22,7 @@ SLED = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
         ),
     ],
 )
-@pytest.mark.parametrize(("name", "why"), [("nope/x", "there is no folder"), (".", "it is a folder")])
+@in_one_test(("name", "why"), [("nope/x", "there is no folder"), (".", "it is a folder")])
 def test_a_file_that_cannot_be_written_is_told_before_anything_starts(tmp_path, command, name, why):
     done = CliRunner().invoke(app, [*command, str(tmp_path / name)])
     assert done.exit_code == 2

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 from support.rack.estate import EstateDriver, config
+from support.rows import in_one_test
 
 from sim_sled.core.artifacts.store import ArtifactConfig, Artifacts, image_of
 from sim_sled.core.errors import BadRequest, ConfigGeneration, Missing, OtherGeneration, TooMany
@@ -68,7 +69,7 @@ def test_one_copy_is_enough_for_a_depot_and_for_a_configuration(copies):
     driver.ask(Ledger, configure.put, config(2, slot_a=A))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("second", "refused"),
     [
         pytest.param(wanted(4, B), None, id="a newer one"),
@@ -186,7 +187,7 @@ def test_a_host_image_is_told_by_its_header():
         assert image_of(A, size, head).image_name == A, "half a header is none"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "image",
     [
         pytest.param(b"", id="nothing"),

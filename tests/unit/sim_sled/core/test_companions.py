@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 from support.rack.estate import Fixed, config, nothing_changes_unheard, zone
 from support.rack.estate import dataset as dataset_row
+from support.rows import in_one_test
 from support.wire.documents import fits
 
 from propolis_stub.spec.volumes import Region, RegionOptions
@@ -160,7 +161,7 @@ def test_dns_and_depot_misbehave(bench):
         )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "mishap",
     [
         Refuse("no_such_operation", 503),

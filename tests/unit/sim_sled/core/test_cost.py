@@ -17,7 +17,7 @@ WAITING_MAX = 360
 """More, of one that waits while Nexus is away: 330 on CPython 3.11; 442 with a heap entry beside each, and tuples."""
 CALLS_MAX = 650
 """Of functions, ours and the interpreter's, in a life: some 600 on CPython 3.11."""
-VMMS = 400
+VMMS = 200
 _LATER_US = lives.T0_US + 3_600_000_000
 
 

@@ -19,6 +19,7 @@ from support.rack.driving import (
     refused,
     target,
 )
+from support.rows import in_one_test
 
 from nexus_client.outbox import Permanent, Transient
 from nexus_client.registration import Decommissioned, Registered, RegistrationRefused
@@ -93,7 +94,7 @@ def _found(info):
     return Found(info)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@in_one_test("kind", Kind)
 def test_each_kind_happens_with_its_data(happened, kind):
     mine = [each for each in happened if each.kind is kind]
     assert mine, "never happened"

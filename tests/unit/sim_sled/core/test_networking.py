@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from nexus_client.types import VmmRuntimeState, VmmState
 from sim_sled.core import contract
@@ -52,7 +53,7 @@ def ephemeral(ip):
 # ---- registration and removal --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "call",
     [
         calls.PutExternalIp(B, ephemeral("1.2.3.4")),

@@ -152,7 +152,7 @@ def test_the_last_report_and_the_end_in_one_observation_count_one_after_the_othe
     assert (got.migration_out.migration_id, got.migration_out.state, got.migration_out.gen) == (_OTHER, _M.FAILED, 3)
 
 
-@pytest.mark.parametrize("state", [each for each in _S if each not in TERMINAL])
+@in_one_test("state", [each for each in _S if each not in TERMINAL])
 def test_a_transition_of_the_sled_itself_leaves_migrations_alone(state):
     record = _record(migration_in=_side(_M.IN_PROGRESS, 2))
     got = observe.transition(record, state, _T1)

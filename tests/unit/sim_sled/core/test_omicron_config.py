@@ -6,6 +6,7 @@ import uuid
 import attrs
 import pytest
 from support.rack.estate import POOLS, SECOND, SLED, EstateDriver, Fixed, an_id, config, dataset, disk, zone
+from support.rows import in_one_test
 
 from sim_sled.core.config import BareDisk, Hardware, PhysicalDisk
 from sim_sled.core.errors import BadRequest
@@ -374,7 +375,7 @@ def test_an_artifact_of_the_store_is_written_and_stays():
     assert slot(driver, "a")["ok"]["artifact_hash"] == HASH
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("there", "asked", "told", "left"),
     [
         pytest.param(None, None, None, None, id="nobody asks"),

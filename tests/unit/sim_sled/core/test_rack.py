@@ -112,14 +112,14 @@ def test_the_same_id_may_live_on_two_sleds():
 # --- get, unregister ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("verb", ["get", "poke", "step", "migrate_out", "forget"])
+@in_one_test("verb", ["get", "poke", "step", "migrate_out", "forget"])
 def test_an_unknown_vmm_is_lost(verb):
     driver = RackDriver()
     error = _refused_untouched(driver, getattr(driver, verb), propolis_id=V1)
     assert isinstance(error, errors.NoSuchVmm)
 
 
-@pytest.mark.parametrize("requested", [RUNNING, STOPPED, REBOOT, target("[::1]:1")])
+@in_one_test("requested", [RUNNING, STOPPED, REBOOT, target("[::1]:1")])
 def test_a_request_to_an_unknown_vmm_is_lost(requested):
     driver = RackDriver()
     assert isinstance(_refused_untouched(driver, driver.put, requested), errors.NoSuchVmm)
@@ -141,7 +141,7 @@ def test_property_20_a_second_delete_answers_null():
     assert driver.unregister(V2) is None
 
 
-@pytest.mark.parametrize("phase", ["registered", "starting", "running", "stopping", "retrying"])
+@in_one_test("phase", ["registered", "starting", "running", "stopping", "retrying"])
 def test_property_21_nothing_is_published_because_of_a_delete(phase):
     driver = RackDriver()
     driver.register()
@@ -280,8 +280,8 @@ def test_stop_while_starting():
     assert driver.published() == ["starting gen 3", "stopping gen 5", "destroyed gen 6"]
 
 
-@pytest.mark.parametrize("point", [Point.CREATE, Point.DEVICES, Point.BACKENDS])
-@pytest.mark.parametrize("after_us", [0, 5_000])
+@in_one_test("point", [Point.CREATE, Point.DEVICES, Point.BACKENDS])
+@in_one_test("after_us", [0, 5_000])
 def test_a_start_that_fails_is_published_and_forgotten(point, after_us):
     driver = RackDriver(pacer=ScriptedPacer(1_000, {point: Pace(after_us, fail=True)}))
     driver.register()

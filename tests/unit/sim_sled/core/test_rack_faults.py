@@ -117,8 +117,8 @@ def test_the_grace_ends_a_target_that_was_stopped_before_it_was_looked_at():
 # --- faults on demand -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("state", [VmmState.FAILED, VmmState.DESTROYED])
-@pytest.mark.parametrize("mode", SimMode)
+@in_one_test("state", [VmmState.FAILED, VmmState.DESTROYED])
+@in_one_test("mode", SimMode)
 def test_a_sled_may_force_a_vmm_to_its_end(mode, state):
     driver = RackDriver(mode, acks=False)
     driver.register()
@@ -131,7 +131,7 @@ def test_a_sled_may_force_a_vmm_to_its_end(mode, state):
     assert V1 not in driver.sled().vmms
 
 
-@pytest.mark.parametrize("state", [each for each in VmmState if each.value not in {"failed", "destroyed"}])
+@in_one_test("state", [each for each in VmmState if each.value not in {"failed", "destroyed"}])
 def test_what_no_sled_may_force_needs_a_word(state):
     driver = RackDriver()
     driver.running()
@@ -210,7 +210,7 @@ def test_a_forgotten_vmm_is_lost_without_a_word():
     assert len(driver.published()) == 1
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("event", "after"),
     [
         (GuestEvent.HALT, ["stopping gen 5", "stopping gen 6", "destroyed gen 7"]),

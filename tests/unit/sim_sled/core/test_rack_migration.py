@@ -208,8 +208,8 @@ def test_after_a_failure_the_source_can_migrate_to_another_target():
     assert ends == {(M1, MigrationState.FAILED), (M2, MigrationState.COMPLETED)}, "both are told, each with its id"
 
 
-@pytest.mark.parametrize("who", ["target", "source"])
-@pytest.mark.parametrize("point", [Point.M_SYNC, Point.M_DEVICE, Point.M_FINISH])
+@in_one_test("who", ["target", "source"])
+@in_one_test("point", [Point.M_SYNC, Point.M_DEVICE, Point.M_FINISH])
 def test_after_a_failure_neither_side_hears_the_other_any_more(who, point):
     """Nexus does not answer, so that both VMMs are still there to be looked at."""
     failing = V2 if who == "target" else V1
@@ -484,7 +484,7 @@ def test_the_source_is_stopped_meanwhile(after_ms):
         assert moved[0] == "failed"
 
 
-@pytest.mark.parametrize("after_ms", range(3, 10))
+@in_one_test("after_ms", range(3, 10))
 def test_a_source_that_was_stopped_meanwhile_stops_if_the_migration_fails(after_ms):
     driver = migrating(pacer=ScriptedPacer(1_000, {(V2, Point.M_SERVER): FAILS}))
     driver.wait(after_ms * 1_000)
@@ -586,8 +586,8 @@ def test_a_migration_leaves_nothing_behind():
 # --- sim-migration-source -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", SimMode)
-@pytest.mark.parametrize(("succeeds", "end"), [(True, ("destroyed", "completed")), (False, ("running", "failed"))])
+@in_one_test("mode", SimMode)
+@in_one_test(("succeeds", "end"), [(True, ("destroyed", "completed")), (False, ("running", "failed"))])
 def test_a_migration_to_nobody(mode, succeeds, end):
     driver = RackDriver(mode)
     driver.running(V1)

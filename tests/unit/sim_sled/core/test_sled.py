@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 from support.rack.driving import DOWN, M1, SLED_A, T0, V1, V2, V3, registration, snapshot
+from support.rows import in_one_test
 
 from nexus_client.outbox import Forget, Replied, Submit, Tick
 from nexus_client.registration import GetReplied, Registration
@@ -46,7 +47,7 @@ def test_a_migration_id_makes_a_pending_migration_of_generation_1(state):
     assert (side.migration_id, side.state, side.gen) == (M1, MigrationState.PENDING, 1)
 
 
-@pytest.mark.parametrize("state", [each for each in VmmState if each.value not in {"starting", "migrating"}])
+@in_one_test("state", [each for each in VmmState if each.value not in {"starting", "migrating"}])
 def test_property_13_no_other_first_state(state):
     message = _refused(_sled(), InvalidRequest, state=state)
     assert message == f"a VMM cannot be registered in state {state.value}"

@@ -4,6 +4,7 @@ import attrs
 import pytest
 from support.rack.driving import V1, V2, registration
 from support.rack.estate import OTHER, POOLS, SLED, START, EstateDriver, an_id, config, dataset, zone
+from support.rows import in_one_test
 
 from nexus_client.types import SledRole
 from sim_sled.core import contract
@@ -170,7 +171,7 @@ def test_a_bundle_can_be_deleted_once():
             driver.ask(ZoneBundles, ZoneBundles.delete, bundle.zone_name, bundle.bundle_id)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("period", "limit", "message"),
     [
         pytest.param((59, 0), 0, "invalid cleanup period (59s): must be between 60s and 86400s", id="period first"),
@@ -188,7 +189,7 @@ def test_a_bad_context_changes_nothing(period, limit, message):
     assert driver.ask(ZoneBundles, ZoneBundles.get_context) == CleanupContext()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("update", "then"),
     [
         ((None, None, None), CleanupContext()),
@@ -229,7 +230,7 @@ def _busy():
     return driver
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("which", "tool", "commands"),
     [
         ("zoneadm-info", "sbin/zoneadm", ["list -cip"]),
@@ -249,7 +250,7 @@ def test_commands_are_told_with_their_whole_line(which, tool, commands, busy):
     ]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("which", "texts"),
     [
         ("zoneadm-info", [f"oxz_propolis-server_{V1}", f"oxz_crucible_{an_id(0xE01)}", "oxz_switch", "global"]),

@@ -6,6 +6,7 @@ import uuid
 import attrs
 import pytest
 from support.rack.estate import OTHER, POOLS, SECOND, SLED, THIRD, EstateDriver, Fixed
+from support.rows import in_one_test
 
 from sim_sled.core.config import Hardware
 from sim_sled.core.errors import Internal
@@ -50,7 +51,7 @@ def committed(driver):
         tq(driver, TrustQuorum.commit, RACK, 1, sled=sled)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("changes", "why"),
     [
         pytest.param({"members": MEMBERS - {board(SLED)}}, "not a member", id="the coordinator is no member"),

@@ -15,6 +15,7 @@ from support.rack.driving import (
     target,
 )
 from support.rack.vmm_bench import IN, bench_of, running
+from support.rows import in_one_test
 
 from nexus_client.types import Asked, VmmState
 from propolis_stub.errors import RequestDenied
@@ -344,7 +345,7 @@ def test_asked_remembers_what_was_accepted_only():
 # --- migration out --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "prepare",
     [
         pytest.param([], id="never started"),

@@ -34,6 +34,7 @@ from support.rack.driving import (
     refused,
     target,
 )
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.types import SledCpuFamily, SledRole, VmmState
@@ -194,7 +195,7 @@ async def test_weakness_09_register_answers_with_what_is_stored():
         assert answer.get("migration_in") is None
 
 
-@pytest.mark.parametrize("state", ["running", "stopping", "stopped", "rebooting", "failed", "destroyed"])
+@in_one_test("state", ["running", "stopping", "stopped", "rebooting", "failed", "destroyed"])
 async def test_weakness_10_another_initial_state_is_a_400(state):
     async with FakeNexus() as nexus, running_daemon(nexus) as client:
         status, error = await client.register(V1, vmm_runtime__state=state)

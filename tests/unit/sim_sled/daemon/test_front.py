@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 from aiohttp import web
+from support.rows import in_one_test
 
 from nexus_client.dropshot.listen import Server, listen
 from nexus_client.dropshot.text import SocketAddress
@@ -16,7 +17,7 @@ from sim_sled.daemon.worker import Ready, Spec
 from sim_sled.daemon.workers import Worker, Workers
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("target", "arrives"),
     [
         ("/version", "/version"),
@@ -93,7 +94,7 @@ async def test_rules_that_a_worker_has_not_taken_are_no_success(second, status, 
         await gone.close()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("who", "seen", "meant"),
     [
         pytest.param("WEB", [("a", "1", "gone"), ("b", "2", "there")], 1, id="another instance has the name now"),

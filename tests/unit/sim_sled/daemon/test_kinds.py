@@ -113,7 +113,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
+@in_one_test("name", GOOD)
 def test_what_may_stand_there_passes(name):
     for value in GOOD[name]:
         kinds.check(attrs.evolve(Told(1), **{name: value}))

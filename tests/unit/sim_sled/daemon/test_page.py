@@ -5,6 +5,7 @@ import json
 from contextlib import aclosing
 
 import pytest
+from support.rows import in_one_test
 
 from sim_sled import logs
 from sim_sled.daemon import page
@@ -212,7 +213,7 @@ async def test_a_page_that_comes_back_is_told_only_what_it_has_missed(rack):
     await again.close()
 
 
-@pytest.mark.parametrize("last_id", ["", "0-0", "x", "-", "ffff-12", "-5", "1-" + "9" * 50, "\u0660-\u0661"])
+@in_one_test("last_id", ["", "0-0", "x", "-", "ffff-12", "-5", "1-" + "9" * 50, "\u0660-\u0661"])
 async def test_an_id_of_another_daemon_or_of_nobody_gets_everything(rack, last_id):
     reader = Reader(Feed(rack.daemon), last_id)
     await reader.read()

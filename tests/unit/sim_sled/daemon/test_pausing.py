@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.daemon.clock import Clock
 from sim_sled.daemon.pausing import Moved, Moving, Pausing
@@ -138,8 +139,8 @@ async def test_only_one_moves_the_clock():
     assert await first == Moved(0, met=False, why_not="nothing is due")
 
 
-@pytest.mark.parametrize("stood", [True, False])
-@pytest.mark.parametrize("says", ["pause", "resume"])
+@in_one_test("stood", [True, False])
+@in_one_test("says", ["pause", "resume"])
 async def test_who_pauses_or_resumes_while_a_snapshot_is_made_has_the_last_word(stood, says):
     pausing = Pausing(Clock(), [])
     if stood:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 import structlog
 import typer
+from support.rows import in_one_test
 
 from sim_sled.cli.up import _hung_s
 from sim_sled.daemon import pulse, workers
@@ -165,7 +166,7 @@ class Talker(Process):
     stdout: asyncio.StreamReader = attrs.field(factory=asyncio.StreamReader)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("process", "ready", "hung_s", "debugged", "killed"),
     [
         pytest.param(Process(), True, HUNG_S, False, True, id="one that hangs is killed"),
@@ -246,7 +247,7 @@ async def test_whoever_was_on_its_way_up_when_the_end_came_is_not_started_again(
     assert started == []
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("2m", HUNG_S), ("1h0.5s", 3600), ("10s", 10), ("never", None)])
+@in_one_test(("text", "seconds"), [("2m", HUNG_S), ("1h0.5s", 3600), ("10s", 10), ("never", None)])
 def test_how_long_a_worker_may_be_silent_is_a_duration_or_never(text, seconds):
     assert _hung_s(text) == seconds
 

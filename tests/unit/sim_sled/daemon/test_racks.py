@@ -3,13 +3,13 @@
 import asyncio
 import errno
 import io
-import json
 import os
 import shutil
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from nexus_client.dropshot import collector
@@ -64,7 +64,7 @@ def test_the_port_file_of_the_largest_fleet_is_read_again(tmp_path):
     handles = [handle_of(name, n, f"[::1]:{n}", f"sled-{n}") for n in range(1, FLEET_MAX + 1)]
     rack = SimpleNamespace(name=name, handles=handles, nexus="[::1]:12221", server=None)
     file = tmp_path / "p.json"
-    file.write_text(json.dumps(addresses_of(rack, "127.0.0.1:1"), indent=2))
+    file.write_text(msgspec.json.format(msgspec.json.encode(addresses_of(rack, "127.0.0.1:1")).decode()))
     assert where(None, file) == "127.0.0.1:1"
     with racks.claimed(name) as published:
         published.write_bytes(file.read_bytes())

@@ -3,7 +3,7 @@
 import re
 from enum import Enum
 
-import pytest
+from support.rows import in_one_test
 
 from nexus_client import types
 from nexus_client.stub import records
@@ -47,7 +47,7 @@ def in_words(text):
     return {each.lower() for each in re.findall(r"[^\W\d_]+", text)}
 
 
-@pytest.mark.parametrize("module", [types, propolis_types, records, errors, happenings, language])
+@in_one_test("module", [types, propolis_types, records, errors, happenings, language])
 def test_every_member_of_a_table_is_kept(module):
     for name, kind in vars(module).items():
         if isinstance(kind, type) and is_ours(kind.__module__):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.core.happenings import AGENT_ABORTS, AGENT_FORGETS, Happening, Kind
 from sim_sled.core.rack import Rack
@@ -31,8 +32,8 @@ def test_who_is_gone_without_an_end_is_in_no_state_but_was_in_one(kind, data):
     assert (seen.was("running", 9), seen.was("running", 10)) == (True, False)
 
 
-@pytest.mark.parametrize(("kind", "data"), LOST)
-@pytest.mark.parametrize("state", ["failed", "destroyed"])
+@in_one_test(("kind", "data"), LOST)
+@in_one_test("state", ["failed", "destroyed"])
 def test_an_end_stays_true_whatever_happens_to_who_has_ended(state, kind, data):
     assert after(state, kind, data).was(state, 2**62)
 
@@ -65,7 +66,7 @@ def test_who_is_named_by_his_whole_id_is_found_without_looking_at_the_others():
     assert [each.ordinal for each in sightings.named(f" {UUID(int=2)} ")] == [2]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("who", "found"),
     [
         ("v2", [2]),
@@ -107,7 +108,7 @@ def test_of_many_vmms_the_oldest_that_are_gone_are_forgotten_and_none_that_is_th
     assert [seen.hostname for seen in many.named("v1")] == ["web-1"]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("there", "meant"),
     [((1, 2), [2]), ((1,), [1]), ((), [2]), ((2, 3), [2, 3]), ((1, 2, 3), [2, 3]), ((3,), [3])],
 )

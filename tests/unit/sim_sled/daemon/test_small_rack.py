@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.dropshot import ending
 from nexus_client.types import SledRole, VmmState
@@ -90,6 +91,17 @@ async def test_while_nexus_is_away_one_probe_asks_unless_a_scenario_counts_attem
         assert rack.daemon.reporting.senders.breaker is breaker
 
 
+async def test_rules_that_come_later_are_played_at_the_pace_of_the_daemon_unless_they_have_their_own():
+    """Those that came over the control API, or by SIGHUP, were played at `latency: dev`, whatever `--pace` says."""
+    none, _ = parse_scenario("version: 1\nname: later\n")
+    own, _ = parse_scenario("version: 1\nname: later\nlatency: rack\n")
+    async with SmallRack(pace="console") as rack:
+        for load in (rack.load, rack.daemon.load):
+            for scenario, pace in ((own, "rack"), (none, "console")):
+                load(scenario)
+                assert rack.daemon.engine.scenario.latency.preset == pace
+
+
 async def test_a_vm_that_has_left_with_its_sled_is_in_no_state_any_more():
     """It used to be `running` for ever to whoever waited for that."""
     async with SmallRack(sleds=2) as rack:
@@ -134,14 +146,14 @@ async def test_nothing_is_kept_or_replaced_while_a_sled_is_about_to_listen():
             await Snapshots(rack.daemon).restore(file.text.encode())
 
 
-@pytest.mark.parametrize("name", ["null", "1e3", "2026-01-01", "é"])
+@in_one_test("name", ["null", "1e3", "2026-01-01", "é"])
 async def test_a_rack_may_have_any_name_that_a_person_gives_it(name):
     """Some of them are no text in YAML."""
     async with SmallRack(name=name) as rack:
         assert rack.daemon.engine.scenario.name == (name if name.isascii() else "rack")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("asked", "text", "sleds"),
     [(4, "fleet: {sleds: 2}", 4), (1, "fleet: {sleds: 2}", 2), (3, "seed: 1", 3), (1, "seed: 1", 1)],
 )

@@ -128,7 +128,7 @@ def test_what_not_says_about_vmms_says_nothing_about_a_sled():
     assert not means_sled(Selector(not_=Selector(any_=(Selector(sled=("sled-1",)),))), "sled-1")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("selector", "vmms", "sleds"),
     [
         (Selector(hostname=("a",)), True, False),
@@ -142,7 +142,7 @@ def test_words_about_vmms_and_sleds_are_found_inside_any(selector, vmms, sleds):
     assert (selector.names_vmms(), selector.names_sleds()) == (vmms, sleds)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("whom", "down"),
     [
         ("sled: sled-1", ["sled-1"]),
@@ -238,7 +238,7 @@ def _uuid(n):
 # ---- requests and reports
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("actions", "told"),
     [
         ("[{fail: 503}, {reset: true}]", "503"),

@@ -231,7 +231,7 @@ expect: [{{name: e, after: {{at: 1s}}, within: 1s, that: {{{that}}}}}]
 """
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("that", "code"),
     [
         ("task: {lok: done}", "did you mean 'look'"),
@@ -311,7 +311,7 @@ expect: [{{name: stops, after: {{at: 2s}}, within: 30s, that: {{vmm: destroyed, 
 """
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("do", "said"),
     [
         ("truncate: true", "broke off"),

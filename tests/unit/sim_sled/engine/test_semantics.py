@@ -110,7 +110,7 @@ def test_conditions_and_selectors(condition, fired):
     assert len(lines(result, "note")) == fired
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("action", "told"),
     [
         pytest.param("fail: {status: 500, code: Internal}", "vmm_put_state running: 500 Internal", id="fail"),
@@ -203,10 +203,8 @@ def test_a_partition_lets_nothing_pass_and_ends():
     assert lines(out, "public", "stopped")[-1].at_us > 65_000_000
 
 
-@pytest.mark.parametrize("trick", ["duplicate: {copies: 3, gap: 1s}", "reorder: {window: 2}", "stale: {back: 1}"])
-@pytest.mark.parametrize(
-    "way", ["partition: {from: nexus, direction: out, lasts: 60s}", "nexus_replies: {lasts: 60s}"]
-)
+@in_one_test("trick", ["duplicate: {copies: 3, gap: 1s}", "reorder: {window: 2}", "stale: {back: 1}"])
+@in_one_test("way", ["partition: {from: nexus, direction: out, lasts: 60s}", "nexus_replies: {lasts: 60s}"])
 def test_what_is_sent_beside_a_report_goes_the_same_way(way, trick):
     """Copies passed a cut network once, and Nexus knew what nobody could have told it (`nexus-outage`, seed 15)."""
     way = way.replace("replies: {", "replies: {status: 503, ")
@@ -383,7 +381,7 @@ def test_a_run_can_be_read_as_a_sequence_diagram():
     assert "U->>N: stop web-1: 202" in text
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("first", "second", "armed"),
     [
         ("{at: 5s}", "{at: 5s}", (1, 1)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from support.daemon.sled_http import NIC_V1, NIC_V10, RULE, VMM, register_body, serving
+from support.rows import in_one_test
 
 BASE = f"/vmms/{VMM}"
 VPC = "476d0062-5852-40c1-b406-07837a96b5f6"
@@ -24,7 +25,7 @@ def assert_refused(got, status, code=None, prefix=""):
     assert got.json["message"].startswith(prefix)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "path", "body"),
     [
         ("PUT", "/external-ip", {"type": "ephemeral", "value": "203.0.113.77"}),
@@ -97,7 +98,7 @@ async def test_multicast_endpoints_take_one_variant_each(method, word, other):
             assert_refused(got, 400, None, BAD_JSON)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "path", "body"),
     [
         pytest.param("PUT", BASE + "/external-ip", {"type": "snat", "value": "203.0.113.5"}, id="kind of address"),
@@ -207,7 +208,7 @@ async def test_vpc_routes_of_a_registered_vmm():
         assert (await sled.ask("GET", "/vpc-routes")).json == []
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("version", "nic", "protocols", "status"),
     [
         ("9.0.0", NIC_V1, [{"type": "tcp"}], 204),
@@ -244,7 +245,7 @@ def probe(nic, probe_id=VPC):
     return {"id": probe_id, "external_ips": [ip], "interface": nic | {"kind": {"type": "probe", "id": probe_id}}}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("version", "nic", "status"),
     [("5.0.0", NIC_V1, 404), ("6.0.0", NIC_V1, 204), ("9.0.0", NIC_V1, 204), ("9.0.0", NIC_V10, 400),
      ("10.0.0", NIC_V10, 204), ("10.0.0", NIC_V1, 400), ("48.0.0", NIC_V10, 204)],

@@ -61,14 +61,14 @@ def test_each_version_takes_its_own_body(level):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("level", list(BODIES))
+@in_one_test("level", list(BODIES))
 def test_a_registration_of_each_version_that_waits_outlives_a_file(level):
     """A rule holds it up while a checkpoint is taken: all of its parts have names that are found again."""
     registration = registered(level, register_body(level))
     assert unpack(json.loads(json.dumps(pack({"waits": registration}, {}))), {}, ()) == {"waits": registration}
 
 
-@pytest.mark.parametrize("boundary", [7, 9, 10, 17, 18, 44])
+@in_one_test("boundary", [7, 9, 10, 17, 18, 44])
 def test_the_body_of_the_version_before_is_refused(boundary):
     """Each of these versions made something mandatory or changed a shape for good."""
     with pytest.raises(BadJson):
@@ -82,7 +82,7 @@ def test_addresses_in_the_form_of_the_version_before_are_unknown_fields(boundary
     assert registered(boundary, register_body(boundary - 1)).external_ips == ()
 
 
-@pytest.mark.parametrize("boundary", [10, 11, 17, 29, 31, 32, 44])
+@in_one_test("boundary", [10, 11, 17, 29, 31, 32, 44])
 def test_what_a_version_brought_is_refused_before(boundary):
     """29: the vsock component; 31: icmp6; 44: has_write_cache. (7, 9, 18 and 41 brought fields which are ignored.)"""
     body = register_body(boundary)
@@ -311,7 +311,7 @@ def test_up_to_10_external_addresses_of_mixed_families_are_invalid_requests(leve
         to_registration(body)
 
 
-@pytest.mark.parametrize("level", [11, 17, 18, 29, 31])
+@in_one_test("level", [11, 17, 18, 29, 31])
 def test_from_11_to_31_external_addresses_may_be_null_or_absent(level):
     assert registered(level, put(register_body(level), "local_config.external_ips", None)).external_ips == ()
     assert registered(level, drop(register_body(level), "local_config.external_ips")).external_ips == ()
@@ -326,7 +326,7 @@ def test_from_32_on_external_addresses_are_mandatory_and_may_be_empty(level):
     assert registered(level, put(register_body(level), "local_config.external_ips", {})).external_ips == ()
 
 
-@pytest.mark.parametrize("level", [11, 31, 32, 48])
+@in_one_test("level", [11, 31, 32, 48])
 def test_both_families_at_once(level):
     v4 = {"source_nat": None, "ephemeral_ip": None, "floating_ips": ["203.0.113.8", "203.0.113.8"]}
     v6 = {"ephemeral_ip": "2001:DB8::1", "floating_ips": []}
@@ -338,14 +338,14 @@ def test_both_families_at_once(level):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("level", [11, 31, 32, 48])
+@in_one_test("level", [11, 31, 32, 48])
 def test_an_address_of_the_other_family_does_not_parse(level):
     where = "external_ips.value.floating_ips" if level < 32 else "external_ips.v4.floating_ips"
     with pytest.raises(BadJson):
         decode(level, put(register_body(level), f"local_config.{where}", ["2001:db8::1"]))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("level", "kind", "ok"),
     [(9, "local_storage", True), (16, "local_storage", True), (17, "local_storage", False),
      (16, "local_storage_unencrypted", False), (17, "local_storage_unencrypted", True),
@@ -378,7 +378,7 @@ def crucible(request_json):
     return {"type": "crucible_storage_backend", "component": {"readonly": False, "request_json": request_json}}
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "request_body",
     [
         pytest.param(VOLUME, id="a volume"),
@@ -393,7 +393,7 @@ def test_crucible_disks_are_kept_with_their_requests(request_body):
     assert registration.crucible_disks == ((UUID(DISK), text),)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("key", "text"),
     [
         pytest.param("root-disk", json.dumps(VOLUME), id="key is a name (6 #14)"),

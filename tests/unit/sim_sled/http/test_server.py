@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 from support.daemon.sled_http import SLED, VMM, FakeHost, read_answer, register_body, request, serving
+from support.rows import in_one_test
 
 from nexus_client.dropshot.answers import new_request_id
 from nexus_client.dropshot.body import BODY_MAX
@@ -49,7 +50,7 @@ def assert_error(got, status, message=None, code=None, *, prefix=None):
 # ---- version header (1.2) ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("version", "message"),
     [
         pytest.param(None, 'missing expected header "api-version"', id="missing"),
@@ -63,13 +64,13 @@ def assert_error(got, status, message=None, code=None, *, prefix=None):
         pytest.param("48.0.0\udce9", 'bad value for header "api-version": not ASCII', id="not ASCII"),
     ],
 )
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v2p"), ("GET", "/nope"), ("PUT", "/%ff"), ("POST", "/v2p")])
+@in_one_test(("method", "path"), [("GET", "/v2p"), ("GET", "/nope"), ("PUT", "/%ff"), ("POST", "/v2p")])
 async def test_a_bad_version_is_refused_before_the_path_is_looked_at(version, message, method, path):
     async with serving() as sled:
         assert_error(await sled.ask(method, path, version=version), 400, message)
 
 
-@pytest.mark.parametrize("version", ["12.3.4", "0.9.0", "48.0.0-rc1", "1.0.0", "48.0.0"])
+@in_one_test("version", ["12.3.4", "0.9.0", "48.0.0-rc1", "1.0.0", "48.0.0"])
 async def test_any_version_up_to_the_newest_is_accepted(version):
     async with serving() as sled:
         got = await sled.ask("GET", "/v2p", version=version)
@@ -102,7 +103,7 @@ async def test_many_different_versions_cost_no_memory():
 # ---- order of checks and errors (1.3) ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "path", "body", "status", "prefix"),
     [
         pytest.param("GET", "/nope", None, 404, "Not Found", id="no such path"),
@@ -182,7 +183,7 @@ async def test_the_disk_operation_of_old_versions_is_served(version, status):
         assert (await sled.ask("GET", "/v2p")).status == 200
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("error", "status", "code", "message"),
     [
         (errors.NoSuchVmm(UUID(VMM)), 404, "NO_SUCH_INSTANCE", "Not Found"),
@@ -242,13 +243,13 @@ async def test_request_ids_are_fresh_random_uuids_whatever_the_client_sends():
 # ---- paths (1.1) ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/v2p", "/v2p/", "//v2p", "//v2p//", "/v%32p", "/v2p?x=1", "http://sled:80/v2p"])
+@in_one_test("path", ["/v2p", "/v2p/", "//v2p", "//v2p//", "/v%32p", "/v2p?x=1", "http://sled:80/v2p"])
 async def test_spellings_of_one_path(path):
     async with serving() as sled:
         assert (await sled.ask("GET", path)).json == []
 
 
-@pytest.mark.parametrize("spelling", [VMM.upper(), VMM.replace("-", ""), "%7B" + VMM + "%7D", "urn:uuid:" + VMM])
+@in_one_test("spelling", [VMM.upper(), VMM.replace("-", ""), "%7B" + VMM + "%7D", "urn:uuid:" + VMM])
 async def test_spellings_of_one_uuid(spelling):
     async with serving() as sled:
         assert_error(await sled.ask("GET", f"/vmms/{spelling}/state"), 404, "Not Found", "NO_SUCH_INSTANCE")
@@ -306,7 +307,7 @@ async def test_request_lines_are_remembered_and_all_forgotten_when_there_are_too
 # ---- bodies (1.4) --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "content_type",
     [
         "application/json",
@@ -336,7 +337,7 @@ async def test_known_content_types_that_are_not_json(content_type, shown):
         assert_error(got, 400, f'expected content type "application/json", got "{shown}"')
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/jsonx", "x", ""])
+@in_one_test("content_type", ["text/plain", "application/jsonx", "x", ""])
 async def test_unknown_content_types(content_type):
     async with serving() as sled:
         got = await sled.ask("PUT", STATE, RUN, headers={"content-type": content_type})
@@ -461,7 +462,7 @@ async def test_compressed_bodies_are_not_unpacked():
 # ---- clients that misbehave ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "data",
     [
         pytest.param(b"\r\n\r\nGARBAGE\r\n\r\n", id="no request line"),

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from support.command import CliRunner
 from support.incident.writing import Log
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from sim_sled.cli.main import app
 from sim_sled.incident import archives
@@ -73,7 +74,7 @@ ZONE_BUNDLE = {
 }
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "packed",
     [
         pytest.param(lambda log: log, id="plain"),
@@ -88,7 +89,7 @@ ZONE_BUNDLE = {
         pytest.param(lambda log: tarred({"x.zip": zipped({AGENT: log})}), id="zip in a tar.gz"),
     ],
 )
-@pytest.mark.parametrize("way", ["a file", "standard input"])
+@in_one_test("way", ["a file", "standard input"])
 def test_a_log_is_the_same_log_however_it_is_packed(tmp_path, monkeypatch, packed, way):
     path = tmp_path / "given"
     path.write_bytes(packed(a_log()))
@@ -190,7 +191,7 @@ def with_a_name_without_end():
     return gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + b"x" * 100_000)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("content", "why"),
     [
         pytest.param(zipped({}), "no file in it looks like a log", id="an empty zip"),
@@ -212,7 +213,7 @@ def with_a_name_without_end():
         pytest.param(bytes(range(256)) * 64, "", id="no text"),
     ],
 )
-@pytest.mark.parametrize("way", ["a file", "standard input"])
+@in_one_test("way", ["a file", "standard input"])
 def test_what_cannot_be_read_is_told_with_its_reason(tmp_path, monkeypatch, content, why, way):
     path = tmp_path / "given.log"
     path.write_bytes(content)

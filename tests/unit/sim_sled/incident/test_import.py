@@ -15,6 +15,7 @@ from support.command import CliRunner
 from support.incident.importing import S, actions, import_, only, scenario_of
 from support.incident.writing import Log
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from sim_sled.cli.main import app
 from sim_sled.incident.archives import Source
@@ -182,7 +183,7 @@ def test_what_looker_prints_can_be_read_too(tmp_path, form):
     assert list(rule.when.edge) == [("stopped", "destroyed")]
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "micros"),
     [
         ("2026-08-24T09:00:00Z", 0),
@@ -196,9 +197,7 @@ def test_times_have_up_to_nine_digits_and_any_offset(text, micros):
     assert parse_time(text) == 1_787_562_000_000_000 + micros
 
 
-@pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-08-24", "2026-08-24T25:00:00Z", "2026-13-01T00:00:00Z", "None"]
-)
+@in_one_test("text", ["", "yesterday", "2026-08-24", "2026-08-24T25:00:00Z", "2026-13-01T00:00:00Z", "None"])
 def test_what_is_no_time_is_refused(text):
     with pytest.raises(ValueError, match=r"."):
         parse_time(text)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from support.incident.importing import S, actions, import_, only
 from support.incident.writing import Log, nexus, uid
+from support.rows import in_one_test
 
 from sim_sled.language.actions import (
     Delay,
@@ -243,9 +244,7 @@ def test_two_instances_of_one_host_name_stay_two(tmp_path):
     assert len({load.create.hostname for load in scenario.load}) == 2
 
 
-@pytest.mark.parametrize(
-    "hostname", ["no", "1e3", "123", "true", "Web.Example", "a: {b}", "x" * 80, "-", "ü", "9lives"]
-)
+@in_one_test("hostname", ["no", "1e3", "123", "true", "Web.Example", "a: {b}", "x" * 80, "-", "ü", "9lives"])
 def test_any_host_name_makes_a_scenario(tmp_path, hostname):
     log = Log()
     log.register(1, "a", hostname=hostname)

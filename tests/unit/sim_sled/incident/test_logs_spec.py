@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from support.incident.importing import S, actions, import_, only
 from support.incident.writing import Log, nexus, uid
+from support.rows import in_one_test
 
 from sim_sled.language.actions import (
     Fail,
@@ -19,7 +20,7 @@ from sim_sled.language.actions import (
 )
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "phase"),
     [
         ("migration failed due to error from source: Protocol", "ram_push"),
@@ -138,7 +139,7 @@ def test_of_a_nexus_alone_a_vmm_that_its_sled_does_not_know_is_forgotten(tmp_pat
     assert "the log of its sled is missing" in imported.text
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("cpus", "memory_mb", "made"),
     [
         (0, 4096, (2, 4)),
@@ -160,7 +161,7 @@ def test_sizes_that_no_nexus_takes_are_garbled_and_the_scenario_plays(tmp_path, 
     assert (imported.differences, imported.failed) == ((), ())
 
 
-@pytest.mark.parametrize("latency", [2**63, -1, 10**30, "x", None, 1.5])
+@in_one_test("latency", [2**63, -1, 10**30, "x", None, 1.5])
 def test_a_latency_that_cannot_be_is_none(tmp_path, latency):
     log = Log()
     log.register(1, "web")

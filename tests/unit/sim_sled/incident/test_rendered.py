@@ -9,6 +9,7 @@ import pytest
 from support.incident.importing import scenario_of
 from support.incident.printing import looker, node
 from support.incident.writing import Log, uid
+from support.rows import in_one_test
 
 from sim_sled.incident.archives import Source
 from sim_sled.incident.importing import import_logs
@@ -31,17 +32,17 @@ def printed(folder, path, form):
     return str(target)
 
 
-@pytest.mark.parametrize("form", [looker, node], ids=["looker", "node's bunyan"])
 @pytest.mark.parametrize("incident", sorted({path.name.split(".")[0] for path in LOGS}))
-def test_an_incident_is_the_same_incident_as_it_is_printed(tmp_path, incident, form):
+def test_an_incident_is_the_same_incident_as_it_is_printed(tmp_path, incident):
     files = [path for path in LOGS if path.name.startswith(incident)]
     as_written = import_logs([str(path) for path in files], "x")
-    imported = import_logs([printed(tmp_path, path, form) for path in files], "x")
-    assert (imported.differences, imported.failed) == ((), ())
-    names, expected = ([rule.name for rule in scenario_of(each).rules] for each in (imported, as_written))
-    assert names == expected
-    if form is node:  # looker cuts times to milliseconds
-        assert departures(imported) == departures(as_written)
+    for form in (looker, node):
+        imported = import_logs([printed(tmp_path, path, form) for path in files], "x")
+        assert (imported.differences, imported.failed) == ((), ()), form
+        names, expected = ([rule.name for rule in scenario_of(each).rules] for each in (imported, as_written))
+        assert names == expected, form
+        if form is node:  # looker cuts times to milliseconds
+            assert departures(imported) == departures(as_written)
 
 
 def test_the_short_form_of_node_has_the_day_that_was_given_and_each_file_is_of_one_host(tmp_path):
@@ -52,8 +53,8 @@ def test_the_short_form_of_node_has_the_day_that_was_given_and_each_file_is_of_o
     assert "a form that names no hosts" in imported.summary
 
 
-@pytest.mark.parametrize("short", [False, True])
-@pytest.mark.parametrize(
+@in_one_test("short", [False, True])
+@in_one_test(
     "fields",
     [
         {"key": "a b"},
@@ -62,9 +63,10 @@ def test_the_short_form_of_node_has_the_day_that_was_given_and_each_file_is_of_o
         {"long": "x" * 60, "other": "y" * 60 + "\n    key: no key\nz"},
         {"nine": 9, "none": None, "yes": True, "state": "Some(MigrationRuntimeState { migration_id: x })"},
         {"quote": 'he said "no (a=b)" twice'},
+        {"body": 'sent:{"a":1}', "below": 'sent:{"b":"' + "x" * 60 + '"}'},
     ],
 )
-@pytest.mark.parametrize("msg", ["plain", "with (brackets, a = b)", "two\nlines", "calls f(x) (y=z"])
+@in_one_test("msg", ["plain", "with (brackets, a = b)", "two\nlines", "calls f(x) (y=z"])
 def test_values_behind_and_below_a_message_are_its_fields(msg, fields, short):
     log = Log()
     log.line(1, msg, component="dropshot (SledAgent)", **fields)

@@ -3,11 +3,12 @@
 from datetime import timedelta
 
 import pytest
+from support.command import CliRunner
 from support.incident.importing import S, import_
 from support.incident.writing import START, Log, stamp
-from typer.testing import CliRunner
 
 from sim_sled.cli.main import app
+from sim_sled.incident import silences
 from sim_sled.incident.silences import Shortened, Silence
 
 DAY = 86_400
@@ -35,16 +36,18 @@ def test_months_between_two_incidents_are_played_as_two_hours_and_told(tmp_path)
     assert imported.differences == ()
 
 
-def test_a_silence_in_which_a_vmm_is_on_its_way_is_a_day_at_most(tmp_path):
+def test_a_silence_in_which_a_vmm_is_on_its_way_is_a_day_at_most(tmp_path, monkeypatch):
+    assert silences.PENDING_US == DAY * S
+    monkeypatch.setattr(silences, "PENDING_US", 8 * HOUR * S)  # a day takes too long here
     log = Log()
     log.register(0, "db")
     log.starts(1, "db")
     log.observes(30, "db", "Stopping", gen=4)
-    log.register(20 * HOUR, "web")
+    log.register(7 * HOUR, "web")
     log.register(40 * DAY, "etl")
     imported, scenario = import_(tmp_path, log)
-    assert [round(load.at / HOUR / S) for load in scenario.load if load.create] == [0, 20, 44]
-    assert "It is played as 24 h" in imported.summary
+    assert [round(load.at / HOUR / S) for load in scenario.load if load.create] == [0, 7, 15]
+    assert "It is played as 8 h" in imported.summary
 
 
 def test_a_time_within_a_silence_is_not_later_than_what_is_left_of_it():

@@ -8,7 +8,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import pytest
 from support.rows import in_one_test
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files
@@ -20,7 +19,7 @@ BAD = Path(__file__).parents[3] / "bad"
 FILES = sorted(BAD.glob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+@in_one_test("path", FILES, ids=lambda p: p.stem)
 def test_a_mistake_is_told_as_written_down(path, monkeypatch):
     monkeypatch.chdir(BAD)
     text, code = check_files([path.name])
@@ -105,7 +104,7 @@ def lines_of(file):
     return file.read_text(encoding="utf-8").split("\n")
 
 
-@pytest.mark.parametrize("file", LIBRARY, ids=lambda file: file.stem)
+@in_one_test("file", LIBRARY, ids=lambda file: file.stem)
 def test_a_typo_in_any_key_and_a_name_that_is_none_have_a_place(file):
     # a rule whose name is broken is still looked for by what refers to it
     lines = lines_of(file)

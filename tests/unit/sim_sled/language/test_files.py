@@ -7,6 +7,7 @@ from functools import partial
 
 import attrs
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.cli.scenario_commands import RunOptions, run_files, unwritable
 from sim_sled.cli.scenario_texts import check_files
@@ -131,7 +132,7 @@ def test_a_trace_without_end_is_refused(monkeypatch):
     assert "more than" in outcome.err
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "text",
     [
         "a = " + "[" * 50_000,

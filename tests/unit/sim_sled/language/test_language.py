@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from sim_sled.cli.scenario_texts import check_files, first_sentence, list_text
 from sim_sled.language import distribution, draw, figures, load, words
 from sim_sled.language.check import load_scenarios, parse_scenario
 from sim_sled.language.figures import BadValue
-from sim_sled.language.printing import print_scenario, rule_in_words
+from sim_sled.language.printing import plain, print_scenario, rule_in_words
 from sim_sled.language.reference import reference_md, schema_json
 from sim_sled.play import library
 from sim_sled.strategies.scenario import distributions, scenarios
@@ -31,7 +31,7 @@ LIBRARY = sorted((ROOT / "scenarios").glob("*.yaml"))
 S = 1_000_000
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+@in_one_test("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_of_the_design_loads_as_printed(path):
     text, code = check_files([str(path)])
     *notes, told = text.splitlines()
@@ -39,7 +39,7 @@ def test_an_example_of_the_design_loads_as_printed(path):
     assert all(": note: " in line for line in notes)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+@in_one_test("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_of_the_design_runs_as_printed(path):
     outcome = run_files([str(path)], RunOptions(seed=1))
     assert outcome.code == 0, outcome.out
@@ -69,23 +69,22 @@ def test_any_scenario_printed_and_read_again_says_the_same(scenario):
     assert again == scenario
 
 
+@cache
+def validator():
+    return pytest.importorskip("jsonschema_rs").validator_for(json.loads(schema_json()))
+
+
 @pytest.mark.nightly
 @settings(max_examples=by_profile(12, nightly=300), deadline=None)
 @given(scenarios())
 def test_editors_accept_what_check_accepts(scenario):
-    jsonschema_rs = pytest.importorskip("jsonschema_rs")
-    from sim_sled.language.printing import plain
-
-    validator = jsonschema_rs.validator_for(json.loads(schema_json()))
-    assert [e.message for e in validator.iter_errors(plain(scenario))] == []
+    assert [e.message for e in validator().iter_errors(plain(scenario))] == []
 
 
 def test_editors_refuse_an_unknown_field():
-    jsonschema_rs = pytest.importorskip("jsonschema_rs")
-    validator = jsonschema_rs.validator_for(json.loads(schema_json()))
-    assert validator.is_valid({"version": 1})
-    assert not validator.is_valid({"version": 1, "ruls": []})
-    assert not validator.is_valid({"version": 1, "agent": {"queue": 0}})
+    assert validator().is_valid({"version": 1})
+    assert not validator().is_valid({"version": 1, "ruls": []})
+    assert not validator().is_valid({"version": 1, "agent": {"queue": 0}})
 
 
 def test_the_reference_page_is_current():
@@ -105,7 +104,7 @@ def test_the_operations_are_those_of_the_openapi_documents():
     assert every == words.ALL_OPERATIONS - words.BESIDE, "and those of the servers beside a sled"
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "us"),
     [
         pytest.param("2s", 2 * S, id="seconds"),
@@ -167,7 +166,7 @@ def test_a_drawn_time_is_a_whole_number_from_now_on(dist, u):
     assert 0 <= us <= 50 * figures.DURATION_MAX
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("text", "p50", "p99"),
     [
         pytest.param("lognormal(p50=4s p99=20s)", 4 * S, 20 * S, id="lognormal"),
@@ -251,7 +250,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("what", HOSTILE)
+@in_one_test("what", HOSTILE)
 def test_a_hostile_file_is_refused_quickly_and_never_executed(what, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # a tenth of it: the whole is "about a second to read", and linear
@@ -335,7 +334,7 @@ def test_the_library_can_be_listed():
     assert all(one.about.split()[-1] in whole for one in listed)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("about", "said"),
     [
         ("It hangs (omicron#1: 5 min. or so). Then it goes on.", "It hangs (omicron#1: 5 min. or so)."),
@@ -370,7 +369,7 @@ def test_a_duration_for_people_is_near_to_what_it_is_and_is_read_back(us):
     assert len(brief(us)) <= 9
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("named", "said"),
     [
         ("drop", "an action is a mapping, e.g. {drop: {retry: true}}"),
@@ -384,7 +383,7 @@ def test_an_action_that_is_only_named_is_told_how_it_is_written(named, said):
     assert said in problems.text()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("written", "said"),
     [
         ("{stall: forever}", "stall: forever"),

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 import pytest
+from support.rows import in_one_test
 
 from propolis_stub import presets
 from propolis_stub.types import InstanceState
@@ -21,7 +22,7 @@ def drawn(preset, point, edge=_ANYWHERE, seed=7):
     return [PresetPacer(preset, seed).pace(_VM, point, number, edge).after_us for number in range(50)]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@in_one_test("preset", PRESETS)
 def test_no_preset_fails_or_waits_for_ever(preset):
     pacer = PresetPacer(preset)
     for point in Point:
@@ -30,7 +31,7 @@ def test_no_preset_fails_or_waits_for_ever(preset):
         assert (1 if point in MILESTONES else 0) <= pace.after_us < 60_000_000
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@in_one_test("preset", PRESETS)
 def test_what_is_spread_is_drawn_around_its_typical_time(preset):
     for point, what in ((Point.BACKENDS, "starting -> running"), (Point.RUNDOWN, "stopped -> destroyed")):
         row = next((row for row in presets.PRESETS[preset].rows if row.what == what), None)
@@ -41,7 +42,7 @@ def test_what_is_spread_is_drawn_around_its_typical_time(preset):
         assert seen[5] <= max(1, row.typical_us) <= seen[45], point
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS.values(), ids=lambda preset: preset.name)
+@in_one_test("preset", presets.PRESETS.values(), ids=lambda preset: preset.name)
 def test_the_typical_time_of_a_row_is_the_middle_of_its_distribution(preset):
     """One table: what `propolis-stub --pace` waits is what a scenario draws around."""
     for row in preset.rows:
@@ -52,7 +53,7 @@ def test_the_typical_time_of_a_row_is_the_middle_of_its_distribution(preset):
         assert isinstance(takes, Fixed) != bool(row.spread)
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS)
+@in_one_test("preset", presets.PRESETS)
 def test_an_option_and_a_scenario_mean_the_same_by_a_name(preset):
     """`--pace dev` of a daemon without a scenario, and `latency: dev`: once they were two different tables."""
     for point, takes in presets.paces(preset).items():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from sim_sled.cli.main import app
 from sim_sled.language.check import parse_scenario
@@ -32,7 +33,7 @@ def test_the_list_is_this_one():
     assert sorted(only.action.key for only in ONLY) == sorted(RULES)
 
 
-@pytest.mark.parametrize("action", RULES)
+@in_one_test("action", RULES)
 def test_what_is_on_the_list_is_told_with_its_place(action):
     [note] = notes_of(RULES[action])
     assert note.startswith(f"x.yaml:6: note: '{action}' ")

@@ -3,6 +3,7 @@
 import attrs
 import pytest
 from support.rack.driving import ACK, RUNNING, SECOND, SLED_A, T0, V1, registration
+from support.rows import in_one_test
 
 from nexus_client.outbox import Transient
 from sim_sled.core import contract
@@ -159,7 +160,7 @@ def test_a_request_that_reaches_nobody_is_kept_as_long_as_silence_is(patient):
     assert world.end() == (SILENCE_US, Lost.SILENT)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("lasts", "patient", "end"),
     [
         ("5s", True, (5 * SECOND, Lost.CLOSED)),

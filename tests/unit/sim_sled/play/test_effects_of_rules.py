@@ -51,14 +51,14 @@ def told(result):
     return [warned.text for warned in result.warnings if warned.code == "W313"]
 
 
-@pytest.mark.parametrize("action", FUTILE)
+@in_one_test("action", FUTILE)
 def test_an_action_that_never_has_an_effect_is_told(action):
     [text] = told(play(scenario_of(FUTILE[action]), 3))
     assert text.startswith("rule 'r' fired ")
     assert f"'{action}' had no effect" in text
 
 
-@pytest.mark.parametrize("action", WORKS)
+@in_one_test("action", WORKS)
 def test_one_that_has_an_effect_is_not(action):
     result = play(scenario_of(WORKS[action]), 3)
     assert result.counts["rules_fired"] >= 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command import CliRunner
+from support.rows import in_one_test
 
 from sim_sled.cli.main import app
 from sim_sled.play import library
@@ -23,7 +24,7 @@ def test_the_library_is_the_folder_of_the_checkout():
     assert set(library.names()) == {path.stem for path in (ROOT / "scenarios").glob("*.yaml")}
 
 
-@pytest.mark.parametrize("name", library.names())
+@in_one_test("name", library.names())
 def test_every_scenario_of_the_library_is_found_by_its_name_wherever_one_stands(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert library.find(name) == [str(ROOT / "scenarios" / f"{name}.yaml")]

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
+from support.rows import in_one_test
 
 from nexus_client.stub.public_state import PublicState
 from nexus_client.stub.records import InstanceDbState, IntendedState, ReservationKind, VmmDbState
@@ -174,7 +175,7 @@ def test_a_stop_that_is_refused_is_no_wish_that_was_broken():
     assert result.failures == ()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("story", "blamed"),
     [
         ([True], True),

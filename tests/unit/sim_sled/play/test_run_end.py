@@ -1,12 +1,12 @@
 """When a run is over: not before what its file plans has been done, however long nothing has happened."""
 
-import pytest
+from support.rows import in_one_test
 
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.run import play
 
 
-@pytest.mark.parametrize("at", ["864s", "900s", "863.999s", "930s"])  # some of them when Nexus's tasks run as well
+@in_one_test("at", ["864s", "900s", "863.999s", "930s"])  # some of them when Nexus's tasks run as well
 def test_what_is_planned_after_a_long_silence_is_done(at):
     text = f"""
 version: 1

@@ -2,6 +2,7 @@
 
 import attrs
 import pytest
+from support.rows import in_one_test
 
 from sim_sled.play.trace import BadTrace, Trace, compare, read_trace
 
@@ -31,9 +32,7 @@ def test_where_two_runs_part_is_told(now, said):
     assert said in compare(TRACE, now)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# sim-sled trace 2\n", "# sim-sled trace 1\n# seed x\n", "# sim-sled trace 1\n"]
-)
+@in_one_test("text", ["", "# sim-sled trace 2\n", "# sim-sled trace 1\n# seed x\n", "# sim-sled trace 1\n"])
 def test_what_is_no_trace_is_refused(text):
     with pytest.raises(BadTrace):
         read_trace(text)

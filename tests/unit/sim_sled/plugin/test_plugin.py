@@ -281,27 +281,19 @@ def test_rules_are_loaded_and_asserted(project):
     done.assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize(
-    ("marker", "said"),
-    [
-        ('"no-such-scenario"', "cannot be read"),
-        ('"version: 1\\nflet: {}\\n"', "E102"),
-        ('"happy", sleed=3', "takes name, seed and sleds, not sleed"),
-        ("sleds=0", "sim_rack: a rack has 1 to 20,000 sleds, not 0"),
-    ],
-)
-def test_a_marker_with_a_mistake_says_what_is_wrong(project, marker, said):
-    done = project(
-        f"""
-        import pytest
-
-        @pytest.mark.scenario({marker})
-        def test_it(sim_rack):
-            pass
-        """
-    )
-    done.assert_outcomes(errors=1)
-    assert said in done.stdout.str()
+def test_a_marker_with_a_mistake_says_what_is_wrong(project):
+    wrong = {
+        '"no-such-scenario"': "cannot be read",
+        '"version: 1\\nflet: {}\\n"': "E102",
+        '"happy", sleed=3': "takes name, seed and sleds, not sleed",
+        "sleds=0": "sim_rack: a rack has 1 to 20,000 sleds, not 0",
+    }
+    tests = (f"@pytest.mark.scenario({marker})\ndef test_{n}(sim_rack): pass" for n, marker in enumerate(wrong))
+    done = project("\n\n".join(["import pytest", *tests]))
+    done.assert_outcomes(errors=len(wrong))
+    for n, said in enumerate(wrong.values()):
+        told = done.stdout.str().partition(f"ERROR at setup of test_{n} ")[2].partition("ERROR at setup")[0]
+        assert said in told, told
     assert "testing.py" not in done.stdout.str(), "of how a fixture comes to be nothing is shown"
 
 
@@ -380,17 +372,17 @@ def test_a_propolis_and_the_virtual_world(project):
 
 
 def test_a_rack_starts_quickly_in_process(project):
-    """No figure is asserted here, only that forty racks are nothing that anybody would notice."""
+    """No figure is asserted here, only that ten racks are nothing that anybody would notice."""
     done = project(
         """
         import pytest
 
-        @pytest.mark.parametrize("n", range(40))
+        @pytest.mark.parametrize("n", range(10))
         def test_it(sim_rack, n):
             assert sim_rack.sleds
         """
     )
-    done.assert_outcomes(passed=40)
+    done.assert_outcomes(passed=10)
 
 
 def test_the_plugin_costs_nothing_where_it_is_not_used():

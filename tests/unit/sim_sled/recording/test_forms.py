@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import U64
 from nexus_client.outbox import Permanent, Transient
@@ -64,7 +65,7 @@ def test_a_value_is_read_again_as_what_it_was(value):
     assert kinds(again(value)) == kinds(value)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "value",
     [
         datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
@@ -98,7 +99,7 @@ class Foreign:
     """Of no room of ours."""
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "value", [Foreign(), Foreign, json.dumps, object(), {Foreign()}, [print]], ids=lambda value: type(value).__name__
 )
 def test_what_is_not_ours_has_no_form(value):
@@ -119,7 +120,7 @@ def test_what_is_deep_is_refused_before_it_ends_the_reader():
         value_of(deep(DEPTH_MAX + 1))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "told",
     [
         "~nothing x",

@@ -54,13 +54,13 @@ def test_a_pacer_is_what_it_is_made_of_whatever_it_is_inside():
     assert form(again) == told
 
 
-@pytest.mark.parametrize("module", [*BEYOND, "sim_sled.play.many.anything", "sim_sled.daemon.daemon", "os"])
+@in_one_test("module", [*BEYOND, "sim_sled.play.many.anything", "sim_sled.daemon.daemon", "os"])
 def test_what_does_io_may_not_be_named(module):
     assert not is_ours(module)
     with pytest.raises(BadName, match="is no room of ours"):
         class_of(f"{module}:Anything")
 
 
-@pytest.mark.parametrize("module", [*ROOMS, *BESIDE, "sim_sled.core.vmm"])
+@in_one_test("module", [*ROOMS, *BESIDE, "sim_sled.core.vmm"])
 def test_rooms_without_io_may_be_named(module):
     assert is_ours(module)

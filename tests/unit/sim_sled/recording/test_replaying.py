@@ -4,6 +4,7 @@ from uuid import UUID
 
 import pytest
 from support.rack.driving import ACK, SLED_A, SLED_B, V1
+from support.rows import in_one_test
 
 from nexus_client.types import SledVmmState, VmmRuntimeState, VmmState, time_of
 from propolis_stub.migration.script import NO_BAGGAGE
@@ -41,7 +42,7 @@ def compared(recorded, replayed, *, told=(), tells=()):
     return player.difference
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("recorded", "replayed", "number"),
     [
         pytest.param([1, 2], [1, 3], 2, id="another one"),

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from support.rows import in_one_test
 
 from nexus_client import types
 from nexus_client.outbox import Delivered, Transient
@@ -32,7 +33,7 @@ INPUTS = [
 ]
 
 
-@pytest.mark.parametrize("item", INPUTS, ids=lambda item: type(item).__name__)
+@in_one_test("item", INPUTS, ids=lambda item: type(item).__name__)
 def test_a_short_line_is_read_as_the_long_one_and_its_input_is_the_one_that_was_asked(item):
     scribe = Scribe()
     short = read(block([(5, SHORT[type(item)], item, EFFECTS)]))
@@ -56,9 +57,7 @@ def test_an_answer_of_nexus_that_is_not_delivered_is_told_whole():
         simple(told)  # it is a form
 
 
-@pytest.mark.parametrize(
-    "line", ['[1,"Put",{},[]]', '[1,"http"]', "[]", '[1,"PutState",{},[{"x":1}]]', '["a","Step",null,[]]']
-)
+@in_one_test("line", ['[1,"Put",{},[]]', '[1,"http"]', "[]", '[1,"PutState",{},[{"x":1}]]', '["a","Step",null,[]]'])
 def test_a_line_that_only_looks_short_is_none(line):
     with pytest.raises(BadLine, match="no line of a recording"):
         read(line.encode())

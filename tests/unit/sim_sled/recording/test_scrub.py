@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.profile import by_profile
+from support.rows import in_one_test
 
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon.scrubbing import words
@@ -183,7 +184,7 @@ def kinds(text):
     return re.sub("[a-z]", "a", re.sub("[A-Z]", "A", re.sub("[0-9]", "0", text)))
 
 
-@pytest.mark.parametrize("body", [f"/{KEY}\n", "/abcdefghijkl\n", "12qw\n", f"{KEY}\n/+/+\nqwerty==\n"])
+@in_one_test("body", [f"/{KEY}\n", "/abcdefghijkl\n", "12qw\n", f"{KEY}\n/+/+\nqwerty==\n"])
 def test_of_base64_nothing_is_taken_for_a_path_or_a_word(body):
     told = [f"-----BEGIN KEY-----\n{body}-----END KEY-----", f"at 7: /{KEY}"]
     [made] = scrubbed(Turn(at=1, item=told, out=[]))

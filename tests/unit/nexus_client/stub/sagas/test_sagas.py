@@ -89,9 +89,7 @@ def test_create_with_start_registers_then_runs_and_answers_starting():
     assert (vmm.state, vmm.state_generation) == (VmmDbState.STARTING, 2)
 
 
-@pytest.mark.parametrize(
-    ("rules", "gen"), [(RuleSet.R5854, 1), (RuleSet.R5749, 1), (RuleSet.R6455, 2), (RuleSet.HEAD, 2)]
-)
+@in_one_test(("rules", "gen"), [(RuleSet.R5854, 1), (RuleSet.R5749, 1), (RuleSet.R6455, 2), (RuleSet.HEAD, 2)])
 def test_first_generation_is_2_since_vmms_begin_as_creating(rules, gen):
     world = World.make(rules=rules)
     world.create()
@@ -160,7 +158,7 @@ STARTS = [
 ]
 
 
-@pytest.mark.parametrize(("outcome", "status"), STARTS)
+@in_one_test(("outcome", "status"), STARTS)
 def test_a_failing_run_unregisters_and_unwinds(outcome, status):
     world = World.make(**OFF)
     web = world.create(start=False)
@@ -185,7 +183,7 @@ def test_a_failing_run_unregisters_and_unwinds(outcome, status):
     assert world.nexus.records.vmms[propolis_id].time_deleted is not None
 
 
-@pytest.mark.parametrize(("outcome", "status"), STARTS)
+@in_one_test(("outcome", "status"), STARTS)
 def test_a_failing_register_unwinds_without_unregister(outcome, status):
     world = World.make(**OFF)
     web = world.create(start=False)

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 from support.nexus.http import VERSION, HttpRack
 from support.nexus.world import report, sled_id
+from support.rows import in_one_test
 from support.wire.documents import fits
 
 from nexus_client.dropshot.text import SocketAddress
@@ -43,8 +44,8 @@ VERSIONS = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "message"), VERSIONS, ids=[str(headers) for headers, _ in VERSIONS])
-@pytest.mark.parametrize("path", ["/v1/ping", "/nowhere"])
+@in_one_test(("headers", "message"), VERSIONS, ids=[str(headers) for headers, _ in VERSIONS])
+@in_one_test("path", ["/v1/ping", "/nowhere"])
 async def test_the_internal_api_wants_its_version_before_anything_else(rack, headers, message, path):
     status, value = await rack.request(rack.nexus.internal, "GET", path, headers=headers)
     assert status == 400
@@ -69,7 +70,7 @@ async def test_ping_and_the_constants_of_the_internal_api(rack):
     assert await rack.internal("PUT", f"/switch/{UNKNOWN}", SWITCH) == (200, {})
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("method", "path", "body", "message"),
     [
         ("POST", "/metrics/producers", PRODUCER | {"kind": "toaster"}, "unable to parse JSON body: kind: "),
@@ -120,7 +121,7 @@ BODIES = [
 ]
 
 
-@pytest.mark.parametrize(("body", "headers", "words"), BODIES, ids=[words for *_, words in BODIES])
+@in_one_test(("body", "headers", "words"), BODIES, ids=[words for *_, words in BODIES])
 async def test_bodies_that_do_not_fit_are_400(rack, body, headers, words):
     status, value = await rack.internal("PUT", f"/vmms/{UNKNOWN}", body, VERSION | headers)
     assert status == 400
@@ -147,7 +148,7 @@ async def test_reports_and_registrations_have_their_documented_answers(rack):
 # ---- a life over sockets -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["Web", "1st", "web-", "a b", "a/b", "", "x" * 64, A_UUID])
+@in_one_test("name", ["Web", "1st", "web-", "a b", "a/b", "", "x" * 64, A_UUID])
 async def test_a_name_that_is_none_is_a_400(rack, name):
     status, body = await rack.control("POST", "/v1/instances", {"name": name})
     assert status == 400
@@ -475,7 +476,7 @@ async def test_a_taken_address_is_an_os_error_and_leaves_nothing_open(rack):
             pass
 
 
-@pytest.mark.parametrize("text", ["", "::1", "[::1]", "[::1]:x", "[::1]:99999", "nowhere:1"])
+@in_one_test("text", ["", "::1", "[::1]", "[::1]:x", "[::1]:99999", "nowhere:1"])
 def test_bad_addresses_are_value_errors(text):
     with pytest.raises(ValueError, match="is no address"):
         NexusServer(text)

@@ -42,7 +42,10 @@ def a_life(world):
     return end_of(world)
 
 
-@pytest.mark.parametrize(("mode", "step"), [(SagaMode.INLINE, 1), (SagaMode.QUEUED, 11)])
+@pytest.mark.parametrize(
+    ("mode", "step"),
+    [(SagaMode.INLINE, 3), (SagaMode.QUEUED, 11), pytest.param(SagaMode.INLINE, 1, marks=pytest.mark.long)],
+)
 def test_a_crash_after_any_single_write_changes_nothing_of_the_end(tmp_path, mode, step):
     undisturbed = stored(tmp_path / "undisturbed.db", mode)
     end = a_life(undisturbed)

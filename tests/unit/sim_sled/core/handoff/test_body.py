@@ -8,6 +8,7 @@ from uuid import UUID
 import attrs
 import msgspec
 import pytest
+from support.rows import in_one_test
 from support.wire.documents import fits
 
 from nexus_client.stub.handoff import HandoffBody, RackState
@@ -61,7 +62,7 @@ def taken(made):
     return rack.handed_over is not None
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wishes", "known"),
     [
         pytest.param(WISHES, facts(), id="one sled, as in a compose file"),
@@ -191,7 +192,7 @@ def test_the_same_facts_always_give_the_same_rack():
     assert make(WISHES, facts()).body == make(WISHES, facts()).body
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wishes", "known", "why"),
     [
         pytest.param(WISHES, facts(a_sled(zpools=0)), "--zpools", id="no pool for the zones"),
@@ -221,7 +222,7 @@ def test_what_is_not_as_on_a_rack_is_said():
     assert make(WISHES, facts()).told == ()
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("wishes", "known", "word"),
     [
         (WISHES, facts(a_sled(scrimlet=False)), "--role scrimlet"),

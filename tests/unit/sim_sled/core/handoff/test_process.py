@@ -1,6 +1,6 @@
 """The order of a hand-off, its patience, and its words."""
 
-import pytest
+from support.rows import in_one_test
 
 from sim_sled.core.handoff.process import Process, Step
 from sim_sled.core.handoff.refusals import explain
@@ -27,7 +27,7 @@ def test_it_tries_for_ever_with_growing_pauses_and_tells_each_reason_once():
     assert (process.attempt, process.why) == (0, None)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("status", "message", "words"),
     [
         (404, 'not found: rack with id "x"', "--rack-id"),

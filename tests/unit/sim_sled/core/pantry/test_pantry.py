@@ -142,14 +142,16 @@ def test_bytes_lie_in_the_regions_and_survive_a_detach(pantry):
     assert read(pantry, "w", 0, 2048) == bytes(1024) + b"x" * 512 + bytes(512)
 
 
-def test_validation_hashes_a_bit_at_a_time_and_finds_a_wrong_byte(pantry):
-    pantry.attach("v", volume(), 0)
-    data = bytes(range(256)) * 2048
-    for number in range(64):
+def test_validation_hashes_a_bit_at_a_time_and_finds_a_wrong_byte(pantry, monkeypatch):
+    monkeypatch.setattr("sim_sled.core.pantry.pantry.HASHED_AT_ONCE", CHUNK_MAX)
+    small = part([1000, 1050, 1100], 8 * 2**20 // BLOCK, 5)
+    pantry.attach("v", Volume(id=UUID(int=5), block_size=BLOCK, sub_volumes=(small,)), 0)
+    data = bytes(range(256)) * (CHUNK_MAX // 256)
+    for number in range(4):
         pantry.bulk_write("v", number * len(data), b64(data))
-    right = pantry.validate("v", hashlib.sha256(data * 64).hexdigest(), 64 * len(data), 0)
-    wrong = pantry.validate("v", hashlib.sha256(data * 63).hexdigest(), 64 * len(data), 0)
-    whole = pantry.validate("v", hashlib.sha256(data * 64 + bytes(96 * 2**20)).hexdigest(), None, 0)
+    right = pantry.validate("v", hashlib.sha256(data * 4).hexdigest(), 4 * len(data), 0)
+    wrong = pantry.validate("v", hashlib.sha256(data * 3).hexdigest(), 4 * len(data), 0)
+    whole = pantry.validate("v", hashlib.sha256(data * 4 + bytes(6 * 2**20)).hexdigest(), None, 0)
     too_much = pantry.validate("v", "00", 2**40, 0)
     steps = 0
     while pantry.next_deadline_us() is not None:
@@ -367,7 +369,7 @@ def test_a_volume_of_parts_over_an_image_is_one_array_of_bytes(parent_blocks, wr
     agents = Agents()
     agents.add_sled("::1", DATASETS)
     image = agents.agent(DATASETS[3]).create(RegionRequest(UUID(int=13), BLOCK, 131072, 2, True), 0)
-    seen = bytes(at // BLOCK % 251 + 1 for at in range(parent_blocks * BLOCK))
+    seen = b"".join(bytes([block % 251 + 1]) * BLOCK for block in range(parent_blocks))
     image.blocks.write(0, seen)
     parent = part([1150] * 3, parent_blocks, 6, read_only=True) if parent_blocks else None
     # the first and the last part lie on one region each, at other places than in the volume; the middle one nowhere
