@@ -99,8 +99,8 @@ def _alone(where: Path) -> Iterator[None]:
 
 
 def ends_with(name: str, code: int | None) -> None:
-    """What whoever waits for the end of the rack (`ending`) is told: our exit code. It goes with the claim. None, said
-    early: there is to be a verdict, and until then there is none.
+    """What whoever waits for the end of the rack (`ending`) is told: our exit code. It goes with the claim. None, as
+    long as there is no verdict yet, and is to be one.
     """
     with contextlib.suppress(OSError):  # nobody finds the rack there, and so nobody waits
         _lock_of(name).write_text(_NO_VERDICT if code is None else str(code), encoding="ascii")
