@@ -257,7 +257,7 @@ async def _serve(
     from sim_sled.daemon.small_rack import NotSoMany, RackError
 
     stop = ending.asked()
-    reload = None if told is None else Reload(told.path if told.watch else None)
+    reload = Reload(told.path if told is not None and told.watch else None)
     try:
         with known.claimed(rack.name) as file:
             try:
@@ -273,8 +273,7 @@ async def _serve(
                 known.ends_with(rack.name, None)
             try:
                 async with contextlib.AsyncExitStack() as stack:
-                    if reload is not None and told is not None:
-                        reload.follow(stack, _reading(rack, told.path))
+                    reload.follow(stack, _reading(rack, told))
                     if antithesis is not None:  # every sled is registered
                         antithesis.set_up(program="up", sleds=len(rack.handles))
                     # stdout is for whatever reads the verdict there
@@ -304,15 +303,17 @@ async def _serve(
         return ADDRESS_IN_USE if error.errno in CLOSED_ADDRESS else BAD_INPUT
 
 
-def _reading(rack: Any, path: Path) -> Callable[[], None]:
+def _reading(rack: Any, told: Told | None) -> Callable[[], None]:
     """What reads the rules of a rack again."""
     from functools import partial
 
-    from sim_sled.daemon.serve import reload_from
+    from sim_sled.daemon.serve import nothing_to_read, reload_from
 
+    if told is None:
+        return nothing_to_read
     if rack.shared_out:
-        return partial(rack.workers.read_again, path)
-    return partial(reload_from, rack.load, path, rack.daemon.played)
+        return partial(rack.workers.read_again, told.path)
+    return partial(reload_from, rack.load, told.path, rack.daemon.played)
 
 
 async def _ready(

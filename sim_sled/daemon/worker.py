@@ -117,7 +117,9 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
         return 0
     try:
         _take_up(rack, spec, file)
-        if file is not None:
+        if file is None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # its parent knows what to make of it
+        else:
             running.add_signal_handler(signal.SIGHUP, lambda: reload_from(rack.load, file, rack.daemon.played))
         listener = await serve_control(Control(rack.daemon, spec.token), SocketAddress("127.0.0.1", 0))
         try:
