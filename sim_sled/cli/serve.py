@@ -225,6 +225,7 @@ def serve(
         nexus=nexus_addr,
         pacer=pacer,
         sled_pacer=pacer,
+        pace=pace,
         state_dir=state_dir,
         seed=engine.seed if engine is not None else seed or 0,
         accept_newer_api=accept_newer_api,

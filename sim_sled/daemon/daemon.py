@@ -620,6 +620,9 @@ class Daemon:
             self.judging.load(scenario)
 
     def _load(self, scenario: Scenario) -> None:
+        from sim_sled.language.schema import paced  # noqa: PLC0415 -- whoever has a scenario has it
+
+        scenario = paced(scenario, self.options.pace)
         if self.passage.has_rules:
             self._turn(Load(scenario), None)
         else:  # who is here was counted without rules, and keeps its number

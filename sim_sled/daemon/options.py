@@ -32,6 +32,7 @@ class Options:
 
     nexus: str
     pacer: Pacer = attrs.field(factory=PresetPacer)
+    pace: str | None = None  # preset of every scenario that has no latencies of its own; None: what the language says
     seed: int = 0
     accept_newer_api: bool = False
     shutdown_wait_s: float = SHUTDOWN_WAIT_S

@@ -274,6 +274,7 @@ class SmallRack:
             nexus=self.nexus,
             seed=self.seed,
             engine=engine,
+            pace=self.pace,
             plays=plays,
             own_ports=self.part is not None,
             propolis=self.propolis,

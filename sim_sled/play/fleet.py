@@ -20,7 +20,7 @@ from sim_sled.engine.engine import Engine
 from sim_sled.language.actions import SetFacts
 from sim_sled.language.check import parse_scenario, sleds_of
 from sim_sled.language.figures import FOREVER
-from sim_sled.language.schema import Fleet, Scenario, Shape
+from sim_sled.language.schema import Fleet, Scenario, Shape, paced
 
 NAMESPACE: Final = UUID("5d1f3c1e-9f0a-5b7c-8a63-2f1d8f6d3a10")
 
@@ -115,8 +115,8 @@ def engine_for(scenario: Scenario, seed: int, sled_ids: list[UUID], first_name: 
     return Engine(scenario, seed, dict(zip(names, sled_ids, strict=False)))
 
 
-def no_rules(seed: int) -> Engine:
-    """The engine of a daemon without a scenario."""
+def no_rules(seed: int, pace: str | None = None) -> Engine:
+    """The engine of a daemon without a scenario, at its pace: who does one thing to one VM changes no other."""
     scenario, _ = parse_scenario("version: 1\nname: none\n")
     assert scenario is not None
-    return Engine(scenario, seed, {})
+    return Engine(paced(scenario, pace), seed, {})

@@ -23,6 +23,7 @@ from sim_sled.core import contract
 from sim_sled.core.estate import AtOnce, SledPacer
 from sim_sled.core.happenings import Happening
 from sim_sled.core.rack import Rack
+from sim_sled.language.pacer import PresetPacer
 from sim_sled.play.calls import SILENCE_US, Begin, Effect, Fire, LetGo, Load, Step, Watcher
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ class Passage:
         from sim_sled.play.conductor import Conductor  # noqa: PLC0415 -- see the module
         from sim_sled.play.fleet import no_rules  # noqa: PLC0415 -- same
 
+        pace = self.base.preset if isinstance(self.base, PresetPacer) else None
         self._conductor = Conductor(
-            self.rules or no_rules(self.seed),
+            self.rules or no_rules(self.seed, pace),
             self.seed,
             self.watcher,
             self.base,

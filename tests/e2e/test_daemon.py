@@ -13,6 +13,7 @@ import pytest
 from support.command import in_process
 from support.daemon.process import ports, sim_sled
 from support.nexus.fake_nexus import FakeNexus
+from support.rows import in_one_test
 from support.wire.register_body import register_body
 
 from nexus_client.dropshot.bearer import BadToken
@@ -296,7 +297,7 @@ async def test_a_registration_that_nexus_refuses_ends_the_daemon_with_3():
     assert b"no such rack" in errors
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "arguments",
     [
         pytest.param(["serve", "no-uuid", "[::1]:0", "[::1]:1"], id="a sled id that is no UUID"),

@@ -8,6 +8,7 @@ import uuid
 import aiohttp
 import pytest
 from support.daemon.cluster import BLOCK, CHUNK, EXTENT, LIMIT_S, Cluster
+from support.rows import in_one_test
 from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import SocketAddress
@@ -292,7 +293,7 @@ async def test_faults_are_shown_and_nonsense_is_refused(cluster):
         await cluster.ask("GET", f"{cluster.control}/sleds/{who}/companions", None, (400, 404))
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("version", "status"), [(None, 200), ("1.0.0", 200), ("0.9.0", 400), ("1.0.1", 400), ("2.0.0", 400), ("one", 400)]
 )
 async def test_a_crucible_agent_serves_its_one_version_and_who_names_none(cluster, version, status):

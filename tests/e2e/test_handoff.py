@@ -16,6 +16,7 @@ import dns.message
 import dns.rdatatype
 import pytest
 from support.command import in_process
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import SocketAddress
 from nexus_client.stub.server.serve import NexusServer
@@ -187,7 +188,7 @@ def test_a_dry_run_prints_the_body_and_the_configurations_that_go_with_it(monkey
     assert body["internal_dns_zone_config"]["zones"][0]["zone_name"] == ZONE
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("words", "told"),
     [
         (("--rss-internal-dns-http-addr=[::1]:5353",), "--rss-internal-dns-dns-addr"),

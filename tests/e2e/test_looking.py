@@ -6,11 +6,12 @@ import json
 import aiohttp
 import pytest
 from support.command import in_process
+from support.rows import in_one_test
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
+from sim_sled.daemon import doing
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.doing import KEPT_MAX
 from sim_sled.daemon.looking import MISSPELT_S, NobodyMeant, Unmet
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.language.check import parse_scenario
@@ -49,9 +50,7 @@ async def test_a_vm_is_named_by_host_name_ordinal_id_or_its_beginning(rack):
         assert (status, answer["propolis_id"]) == (200, str(seen.propolis_id))
 
 
-@pytest.mark.parametrize(
-    "who", ["web-3", "v99", "zz", "00000000-0000-4000-8000-000000000000", "%0a%1b[31m", "a" * 500]
-)
+@in_one_test("who", ["web-3", "v99", "zz", "00000000-0000-4000-8000-000000000000", "%0a%1b[31m", "a" * 500])
 async def test_nobody_meant_is_a_404_that_lists_who_there_is(rack, who):
     status, answer = await get(rack[1], f"/vmms/{who}")
     assert status == 404
@@ -167,7 +166,7 @@ async def test_of_a_vmm_whose_registration_was_refused_or_hangs_it_is_told_by_wh
         assert ordinals["v3"] == str(small.meant("web").propolis_id)
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "query",
     [
         "",
@@ -255,7 +254,7 @@ async def test_the_commands_take_names_and_exit_as_they_should(rack):
     assert all(json.loads(line)["number"] for line in out.splitlines())
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     "words", [["why", ""], ["inject", " ", "failed"], ["fire", ""], ["release", ""], ["wait", "", "running"]]
 )
 async def test_an_empty_name_is_nobodys(rack, words):
@@ -264,7 +263,7 @@ async def test_an_empty_name_is_nobodys(rack, words):
     assert (code, "an empty text is nobody's name" in err) == (2, True), err
 
 
-@pytest.mark.parametrize("name", ["a b", "a/b", "ü?x#y", "%2f", "-x", "-a b/ü?x#y%2f"])
+@in_one_test("name", ["a b", "a/b", "ü?x#y", "%2f", "-x", "-a b/ü?x#y%2f"])
 async def test_whatever_a_name_is_made_of_it_is_looked_for(rack, name):
     """One command for each, and each command for one that has all of it."""
     _, address = rack
@@ -418,18 +417,19 @@ async def test_what_a_release_cannot_let_go_is_told_with_who_is_stalled_and_what
     assert unknown == "sim-sled: no rule is called 'xyz'; there are: never-stops, injected-1, injected-2\n"
 
 
-async def test_actions_that_are_bad_or_many_do_no_harm(rack):
+async def test_actions_that_are_bad_or_many_do_no_harm(rack, monkeypatch):
+    monkeypatch.setattr(doing, "KEPT_MAX", 10)
     small, address = rack
     before = small.daemon.engine.scenario
     status, told = await injected(address, "web-1", "stall: soon")
     assert (status, "is not a duration" in told["message"]) == (400, True)
     assert small.daemon.engine.scenario is before
     assert (await injected(address, "web-9", "stall: 1s"))[0] == 404
-    for _ in range(KEPT_MAX + 5):
+    for _ in range(15):
         status, told = await injected(address, "web-1", "note: again")
         assert status == 200
-    assert told["rule"] == f"injected-{KEPT_MAX + 5}"
-    assert len(small.daemon.engine.scenario.rules) == KEPT_MAX
+    assert told["rule"] == "injected-15"
+    assert len(small.daemon.engine.scenario.rules) == 10
 
 
 async def test_a_misspelt_name_is_told_soon(rack):

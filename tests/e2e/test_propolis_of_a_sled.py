@@ -17,6 +17,7 @@ import pytest
 from support.nexus.fake_nexus import FakeNexus
 from support.propolis.side import PROPOLIS_HEADERS, Side, address
 from support.propolis.specs import a_blob, a_disk, a_sled_spec, serial
+from support.rows import in_one_test
 from support.wire.register_body import register_body
 
 from nexus_client.dropshot.text import IpNet, SocketAddress
@@ -210,22 +211,29 @@ async def test_an_address_that_cannot_be_bound_fails_the_vmm():
         await nexus.heard(vmm, "failed")
 
 
-@pytest.mark.parametrize(
+@pytest.fixture
+async def registered():
+    """A Nexus and a sled whose Propolis servers are where it is told to have them."""
+    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
+        yield nexus, side
+
+
+@in_one_test(
     "addr",
     ["[::]:0", "0.0.0.0:0", "[::ffff:0.0.0.0]:0", "[::2]:0", "10.0.0.1:0", "[fe80::1%1]:0", "[2001:db8::1]:0"],
 )
-async def test_a_body_opens_no_address_that_is_not_the_sleds_own(addr):
-    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
-        with pytest.raises(ValueError, match="neither loopback nor of the sled's own prefix"):
-            side.daemon.propolis._check_ours(side.sled_id, SocketAddress.parse(addr))
-        if not addr.startswith(("10.", "[::ffff")):
-            vmm = uuid.uuid4()
-            await side.register(vmm, addr.replace(":0", ":18080"))
-            await side.ask(vmm, "running")
-            await nexus.heard(vmm, "failed")
+async def test_a_body_opens_no_address_that_is_not_the_sleds_own(registered, addr):
+    nexus, side = registered
+    with pytest.raises(ValueError, match="neither loopback nor of the sled's own prefix"):
+        side.daemon.propolis._check_ours(side.sled_id, SocketAddress.parse(addr))
+    if not addr.startswith(("10.", "[::ffff")):
+        vmm = uuid.uuid4()
+        await side.register(vmm, addr.replace(":0", ":18080"))
+        await side.ask(vmm, "running")
+        await nexus.heard(vmm, "failed")
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("sled", "addr", "nets", "ours"),
     [
         ("[fd00:1:2:3::1]:1", "[fd00:1:2:3::9]:1", (), True),
@@ -240,12 +248,12 @@ async def test_a_body_opens_no_address_that_is_not_the_sleds_own(addr):
         ("10.0.0.1:1", "0.0.0.0:2", (), False),
     ],
 )
-async def test_the_sleds_own_prefix_and_what_is_allowed_beside_it(sled, addr, nets, ours):
-    async with FakeNexus() as nexus, Side(nexus, PropolisMode.REGISTERED) as side:
-        side.daemon.addresses[side.sled_id] = sled
-        side.daemon.options = attrs.evolve(side.daemon.options, propolis_nets=tuple(map(IpNet.parse, nets)))
-        with nullcontext() if ours else pytest.raises(ValueError):
-            side.daemon.propolis._check_ours(side.sled_id, SocketAddress.parse(addr))
+async def test_the_sleds_own_prefix_and_what_is_allowed_beside_it(registered, sled, addr, nets, ours):
+    _, side = registered
+    side.daemon.addresses[side.sled_id] = sled
+    side.daemon.options = attrs.evolve(side.daemon.options, propolis_nets=tuple(map(IpNet.parse, nets)))
+    with nullcontext() if ours else pytest.raises(ValueError):
+        side.daemon.propolis._check_ours(side.sled_id, SocketAddress.parse(addr))
 
 
 UNBUILDABLE = [
@@ -259,22 +267,27 @@ UNBUILDABLE = [
 ]
 
 
-@pytest.mark.parametrize("mode", [PropolisMode.NONE, PropolisMode.LOOPBACK])
-@pytest.mark.parametrize(("components", "board"), UNBUILDABLE)
-async def test_a_vmm_that_propolis_refuses_is_failed_told_and_forgotten(mode, components, board):
+@pytest.fixture(params=[PropolisMode.NONE, PropolisMode.LOOPBACK])
+async def served_or_not(request):
+    async with FakeNexus() as nexus, Side(nexus, request.param) as side:
+        yield nexus, side
+
+
+@in_one_test(("components", "board"), UNBUILDABLE)
+async def test_a_vmm_that_propolis_refuses_is_failed_told_and_forgotten(served_or_not, components, board):
     """One rule, whether or not its Propolis is served (SA 2.12)."""
+    nexus, side = served_or_not
     vmm = uuid.uuid4()
-    async with FakeNexus() as nexus, Side(nexus, mode) as side:
-        body = register_body() | {"vmm_spec": a_sled_spec(components, **board)}
-        async with side.http.put(f"/vmms/{vmm}", json=body) as answer:
-            assert answer.status == 200, await answer.text()
-        await side.ask(vmm, "running")
-        await nexus.heard(vmm, "failed")
-        assert [told["vmm_state"]["state"] for who, told in nexus.acked if who == str(vmm)] == ["failed"]
-        while vmm in side.daemon.rack.sleds[side.sled_id].vmms:
-            await asyncio.sleep(0.01)  # until the acknowledgement has come back; the daemon has no event for it
-        async with side.http.get(f"/vmms/{vmm}/state") as answer:
-            assert answer.status == 404
+    body = register_body() | {"vmm_spec": a_sled_spec(components, **board)}
+    async with side.http.put(f"/vmms/{vmm}", json=body) as answer:
+        assert answer.status == 200, await answer.text()
+    await side.ask(vmm, "running")
+    await nexus.heard(vmm, "failed")
+    assert [told["vmm_state"]["state"] for who, told in nexus.acked if who == str(vmm)] == ["failed"]
+    while vmm in side.daemon.rack.sleds[side.sled_id].vmms:
+        await asyncio.sleep(0.01)  # until the acknowledgement has come back; the daemon has no event for it
+    async with side.http.get(f"/vmms/{vmm}/state") as answer:
+        assert answer.status == 404
 
 
 @pytest.mark.parametrize("mode", [PropolisMode.NONE, PropolisMode.LOOPBACK])
@@ -367,6 +380,7 @@ async def test_a_target_that_is_unregistered_in_the_middle_leaves_the_source_run
             await nexus.heard(v1, "destroyed")  # it was quicker than the DELETE
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     shutil.which("ip") is None or shutil.which("unshare") is None, reason="needs `ip` and `unshare` for a namespace"
 )

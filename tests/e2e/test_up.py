@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 from support import processes
 from support.command import in_process
+from support.rows import in_one_test
 
 LONG_S = 60
 
@@ -216,7 +217,7 @@ def test_the_log_of_a_detached_rack_is_told_and_stays_where_somebody_wants_it(ho
 def test_a_log_that_cannot_be_kept_is_refused_before_anything_starts(home):
     os.mkfifo(home / "pipe")  # whoever opens it waits for a reader; a device may have no end
     for bad in ("none/night.log", ".", "pipe", "/dev/null"):
-        code, _, err = sim("up", "--detach", "--log-file", bad)
+        code, _, err = in_process("up", "--detach", "--log-file", bad)
         assert (code, err.startswith(f"sim-sled: cannot write {bad}: ")) == (2, True), err
     code, _, err = sim("up", "--log-file", "night.log")
     assert (code, "--detach" in err) == (2, True), err
@@ -236,6 +237,43 @@ def test_down_has_the_verdict_of_a_detached_rack(home):
     assert '{"v"' not in err, "what is for programs went with the log"
     assert "<testsuites" in (home / "out.xml").read_text()
     assert list((home / "sim-sled").iterdir()) == []
+
+
+JUDGED = """
+import signal
+from sim_sled.daemon import racks
+with racks.claimed("judged") as file:
+    racks.ends_with("judged", None)
+    racks.publish(file, {"pid": __import__("os").getpid()})
+    signal.pause()
+"""
+
+
+def test_a_rack_that_is_killed_before_its_verdict_is_no_success_of_down(home):
+    rack = subprocess.Popen([sys.executable, "-c", JUDGED])
+    until = time.monotonic() + LONG_S
+    while not json.loads(sim("racks", "--json")[1]):
+        assert time.monotonic() < until
+    assert sim("down") == (1, "", "sim-sled: rack judged has ended without its verdict: it was killed\n")
+    assert rack.wait(LONG_S) == -signal.SIGTERM
+
+
+def test_whoever_does_not_wait_for_a_rack_in_the_background_leaves_none_behind(home):
+    asked = processes.forked("sim_sled", "up", "--detach", "--nexus", "127.0.0.1:1")
+    waiting = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + LONG_S
+    while not (home / "sim-sled" / "rack.lock").exists():
+        assert time.monotonic() < until
+    waiting.terminate()
+    assert waiting.wait(LONG_S) == 143
+    assert list((home / "sim-sled").iterdir()) == []
+
+
+def test_where_racks_cannot_be_written_down_is_bad_input_and_no_address(home):
+    (home / "sim-sled").write_text("")
+    code, _, err = sim("up")
+    assert (code, err) == (2, f"sim-sled: cannot write {home / 'sim-sled'}: File exists\n")
+    (home / "sim-sled").unlink()
 
 
 def test_a_rack_that_was_killed_counts_for_nothing(home):
@@ -283,7 +321,7 @@ def test_a_scenario_comes_along_by_name_and_rules_change_over_http(home):
         assert sim("down")[0] == 0
 
 
-@pytest.mark.parametrize(
+@in_one_test(
     ("args", "code", "said"),
     [
         (["up", "--name", "No Such"], 2, "a rack's name is of a-z"),

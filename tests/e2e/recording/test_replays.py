@@ -5,6 +5,8 @@ import contextlib
 import json
 import re
 import shutil
+import tempfile
+from pathlib import Path
 
 import attrs
 import pytest
@@ -22,6 +24,7 @@ from support.daemon.recorded import (
     parts_with_a_checkpoint,
     scrubbed_and_searched,
 )
+from support.rows import in_one_test
 
 from sim_sled.core import contract
 from sim_sled.daemon.checkpoint import resume
@@ -169,11 +172,12 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("spoil", "sentence"), BROKEN, ids=lambda each: getattr(each, "__name__", None))
-def test_what_is_no_recording_is_told_in_a_sentence(folder, spoil, sentence):
-    spoil(folder)
+@in_one_test(("spoil", "sentence"), BROKEN, ids=lambda each: getattr(each, "__name__", None))
+def test_what_is_no_recording_is_told_in_a_sentence(folder, tmp_path, spoil, sentence):
+    spoilt = Path(shutil.copytree(folder, Path(tempfile.mkdtemp(dir=tmp_path)) / "spoilt"))
+    spoil(spoilt)
     with pytest.raises((BadRecording, CannotReplay)) as refused:
-        replay(opened(folder).lines())
+        replay(opened(spoilt).lines())
     assert sentence in str(refused.value)
     assert "Traceback" not in str(refused.value)
 

@@ -91,6 +91,17 @@ async def test_while_nexus_is_away_one_probe_asks_unless_a_scenario_counts_attem
         assert rack.daemon.reporting.senders.breaker is breaker
 
 
+async def test_rules_that_come_later_are_played_at_the_pace_of_the_daemon_unless_they_have_their_own():
+    """Those that came over the control API, or by SIGHUP, were played at `latency: dev`, whatever `--pace` says."""
+    none, _ = parse_scenario("version: 1\nname: later\n")
+    own, _ = parse_scenario("version: 1\nname: later\nlatency: rack\n")
+    async with SmallRack(pace="console") as rack:
+        for load in (rack.load, rack.daemon.load):
+            for scenario, pace in ((own, "rack"), (none, "console")):
+                load(scenario)
+                assert rack.daemon.engine.scenario.latency.preset == pace
+
+
 async def test_a_vm_that_has_left_with_its_sled_is_in_no_state_any_more():
     """It used to be `running` for ever to whoever waited for that."""
     async with SmallRack(sleds=2) as rack:

@@ -224,3 +224,10 @@ def test_at_a_sled_that_has_left_nobody_answers():
     world.put(late("{state: running}", "{note: x}"))
     world.put(Call(3, "vmm_get_state", contract.GetState(3, SLED_A, V1)))
     assert [each.ending for each in world.effects if isinstance(each, Ended)] == [Lost.REFUSED]
+
+
+def test_who_does_one_thing_to_one_vm_changes_the_pace_of_no_other():
+    """A rule that came to a sled of another pace made all of its VMMs wait as `latency: dev` says."""
+    passage = World.of().passage
+    assert passage.base.preset == "instant"
+    assert passage.conductor.engine.scenario.latency.preset == "instant"
