@@ -228,6 +228,44 @@ def test_down_has_the_verdict_of_a_detached_rack(home):
     assert list((home / "sim-sled").iterdir()) == []
 
 
+JUDGED = """
+import signal
+from sim_sled.daemon import racks
+with racks.claimed("judged") as file:
+    racks.ends_with("judged", None)
+    racks.publish(file, {"pid": __import__("os").getpid()})
+    signal.pause()
+"""
+
+
+def test_a_rack_that_is_killed_before_its_verdict_is_no_success_of_down(home):
+    (home / "judged.py").write_text(JUDGED)
+    rack = subprocess.Popen(processes.forked("judged"))
+    until = time.monotonic() + LONG_S
+    while not json.loads(sim("racks", "--json")[1]):
+        assert time.monotonic() < until
+    assert sim("down") == (1, "", "sim-sled: rack judged has ended without its verdict: it was killed\n")
+    assert rack.wait(LONG_S) == -signal.SIGTERM
+
+
+def test_whoever_does_not_wait_for_a_rack_in_the_background_leaves_none_behind(home):
+    asked = processes.forked("sim_sled", "up", "--detach", "--nexus", "127.0.0.1:1")
+    waiting = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + LONG_S
+    while not (home / "sim-sled" / "rack.lock").exists():
+        assert time.monotonic() < until
+    waiting.terminate()
+    assert waiting.wait(LONG_S) == 143
+    assert list((home / "sim-sled").iterdir()) == []
+
+
+def test_where_racks_cannot_be_written_down_is_bad_input_and_no_address(home):
+    (home / "sim-sled").write_text("")
+    code, _, err = sim("up")
+    assert (code, err) == (2, f"sim-sled: cannot write {home / 'sim-sled'}: File exists\n")
+    (home / "sim-sled").unlink()
+
+
 def test_a_rack_that_was_killed_counts_for_nothing_and_the_same_name_is_the_same_rack_again(home):
     def started():
         assert sim("up", "--name", "dead", "--sleds", "2", "--detach")[0] == 0

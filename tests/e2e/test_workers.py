@@ -318,6 +318,16 @@ async def test_each_worker_records_its_own_sleds_and_one_replay_plays_them_all(s
         assert "FromPeer" in (tmp_path / name / "part-00001.jsonl").read_text(), "it went over their sockets"
 
 
+async def test_a_worker_whose_recording_cannot_begin_again_comes_back_without_one(start, tmp_path):
+    folder = tmp_path / "records"
+    rack = await start(sleds=2, record=str(folder))
+    folder.rename(tmp_path / "moved")
+    folder.write_text("the disk takes no more")
+    await rack.dies(rack.rack.workers.all[1])
+    await rack.create("web-1", "web-2")
+    await rack.expect("web-2", "running")
+
+
 async def test_sighup_does_not_kill_a_worker_that_is_on_its_way_up_and_that_has_the_new_rules_then(start, tmp_path):
     shared = await start(RULES, sleds=2)
     back, starts = shared.rack.workers.all[0], []
