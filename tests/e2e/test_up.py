@@ -248,17 +248,6 @@ def test_a_rack_that_is_killed_before_its_verdict_is_no_success_of_down(home):
     assert rack.wait(LONG_S) == -signal.SIGTERM
 
 
-def test_whoever_does_not_wait_for_a_rack_in_the_background_leaves_none_behind(home):
-    asked = processes.forked("sim_sled", "up", "--detach", "--nexus", "127.0.0.1:1")
-    waiting = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + LONG_S
-    while not (home / "sim-sled" / "rack.lock").exists():
-        assert time.monotonic() < until
-    waiting.terminate()
-    assert waiting.wait(LONG_S) == 143
-    assert list((home / "sim-sled").iterdir()) == []
-
-
 def test_where_racks_cannot_be_written_down_is_bad_input_and_no_address(home):
     (home / "sim-sled").write_text("")
     code, _, err = sim("up")
