@@ -41,7 +41,16 @@ def test_an_example_of_the_design_loads_as_printed(path):
 
 @in_one_test("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_of_the_design_runs_as_printed(path):
-    outcome = run_files([str(path)], RunOptions(seed=1))
+    runs_as_printed(path, until_us=300_000_000 if path.stem == "load" else None)
+
+
+@pytest.mark.long
+def test_half_an_hour_of_load_runs_as_printed():
+    runs_as_printed(next(path for path in EXAMPLES if path.stem == "load"))
+
+
+def runs_as_printed(path, **options):
+    outcome = run_files([str(path)], RunOptions(seed=1, **options))
     assert outcome.code == 0, outcome.out
     assert "played" in outcome.err or "internal" not in path.read_text()
 
