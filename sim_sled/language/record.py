@@ -165,8 +165,8 @@ class Struct:
             if may_be_true and isinstance(node, Scalar) and BOOLEAN_KEYS.get(node.text.lower()) == "true":
                 may, what = "true or a mapping", f"'{node.text}'"
             listed = ", ".join(list(infos)[:6]) + (" ..." if len(infos) > 6 else "")
-            key = node.text if isinstance(node, Scalar) and node.text in infos else None
-            meant = f"; write {field}: {{{key}: ...}}" if key else ""
+            named = node.text if isinstance(node, Scalar) and node.text in infos else None
+            meant = f"; write {field}: {{{named}: ...}}" if named else ""
             return reader.bad("E111", node.mark, f"'{field}' is {may} ({listed}), not {what}{meant}")
         marks: dict[str, Mark] = {"": node.mark}
         given: dict[str, Any] = {}
