@@ -438,7 +438,7 @@ def schema_command() -> None:
 def reference_command(
     part: Annotated[
         str | None,
-        typer.Argument(metavar="[PART]", help="of it: `actions` for what there is, `stall`, `trigger`, `codes`"),
+        typer.Argument(metavar="PART", help="of it: `actions` for what there is, `stall`, `trigger`, `codes`"),
     ] = None,
 ) -> None:
     """The reference page of the language, in Markdown, or a part of it."""
