@@ -300,7 +300,7 @@ class Reload:
         """
         running = asyncio.get_running_loop()
         running.add_signal_handler(signal.SIGHUP, self._hung_up, again)
-        stack.callback(running.add_signal_handler, signal.SIGHUP, _nothing)
+        stack.callback(ending.heard_no_more, signal.SIGHUP)
         if self._early:
             again()
         if self._watched is not None:
@@ -313,10 +313,6 @@ class Reload:
                 self._seen = now
                 again()
             await asyncio.sleep(WATCH_S)
-
-
-def _nothing() -> None:
-    """What a signal does that comes too late."""
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:

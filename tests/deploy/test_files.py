@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,13 +40,15 @@ def environ(tmp_path):
     return kept | {"XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(ROOT)}
 
 
-def schema(name):
-    """As check-jsonschema brings it."""
-    return json.loads((files("check_jsonschema") / f"builtin_schemas/vendor/{name}.json").read_text())
+@cache
+def judge(name):
+    """By a schema, as check-jsonschema brings it."""
+    text = (files("check_jsonschema") / f"builtin_schemas/vendor/{name}.json").read_text()
+    return jsonschema_rs.validator_for(json.loads(text))
 
 
 def faults(name, value):
-    return [each.message for each in jsonschema_rs.validator_for(schema(name)).iter_errors(value)]
+    return [each.message for each in judge(name).iter_errors(value)]
 
 
 def test_the_compose_file_and_the_action_are_what_their_schemas_say():
