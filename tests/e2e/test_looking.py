@@ -346,6 +346,7 @@ async def test_an_action_that_nothing_could_be_done_by_is_told(rack):
     small, address = rack
     nothing = (2, "", "sim-sled: 'migration' had no effect: the VM was not migrating\n")
     assert await command("inject", "web-1", "migration", "failed", "--at", address) == nothing
+    assert (await get(address, "/rules"))[1] == [], "nothing was changed"
     await small.stop_instance("web-1")
     await small.expect_public("web-1", "stopped", within_s=60)
     async with asyncio.timeout(60):

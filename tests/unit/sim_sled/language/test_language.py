@@ -393,6 +393,18 @@ def test_an_action_that_is_only_named_is_told_how_it_is_written(named, said):
 
 
 @in_one_test(
+    ("when", "said"),
+    [
+        ("manual", "not one value; write when: {manual: ...}"),
+        ("{thing: x}", "unknown trigger 'thing'; known: request, response, state, "),
+    ],
+)
+def test_whoever_writes_no_trigger_is_told_how_or_which_there_are(when, said):
+    _, problems = parse_scenario(f"version: 1\nrules: [{{name: x, when: {when}, do: {{note: hi}}}}]\n")
+    assert said in problems.text()
+
+
+@in_one_test(
     ("written", "said"),
     [
         ("{stall: forever}", "stall: forever"),
