@@ -1,6 +1,9 @@
 """A rack's start and its end, where somebody is in the way."""
 
 import asyncio
+import errno
+import os
+import socket
 
 import pytest
 from support.rows import in_one_test
@@ -43,6 +46,18 @@ async def test_whoever_scales_at_the_same_time_has_a_turn_each():
         assert [handle.id for handle in rack.handles] == [sled_id_of(rack.name, number) for number in (1, 2, 3)]
         assert {handle.id for handle in rack.handles} == set(rack.daemon.rack.sleds)
         await rack.scale(4)
+
+
+async def test_a_sled_for_which_there_is_no_socket_is_not_there_and_may_come_later(monkeypatch):
+    def none_left(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with SmallRack(sleds=1) as rack:
+        with monkeypatch.context() as without, pytest.raises(OSError, match="Too many open files"):
+            without.setattr(socket, "socket", none_left)
+            await rack.scale(2)
+        assert len(rack.daemon.rack.sleds) == 1
+        await rack.scale(2)
 
 
 async def test_a_sled_that_nexus_refused_and_that_has_left_is_in_nobodys_way():
