@@ -102,6 +102,8 @@ async def _main() -> int:
 async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     stop = ending.asked([signal.SIGTERM])
     running = asyncio.get_running_loop()
+    gone = asyncio.create_task(_gone(parent, stop))  # while it waits for a Nexus, too, it does not outlive its parent
+    stop.add_done_callback(lambda _: gone.cancel())
     file = None if spec.scenario is None else Path(spec.scenario)
     descriptors.allow(spec.count)
     try:
@@ -128,7 +130,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
             sys.stdout.flush()
             collector.started()
             with told_of(rack):
-                await ending.unless(stop, _gone(parent))
+                await stop
         finally:
             await listener.close()
     finally:
@@ -209,9 +211,11 @@ def _of(text: str, file: Path | None) -> Scenario:
     return scenario
 
 
-async def _gone(parent: asyncio.StreamReader) -> None:
-    """Until nobody holds the other end of stdin."""
+async def _gone(parent: asyncio.StreamReader, stop: asyncio.Future[int]) -> None:
+    """Nobody holds the other end of stdin any more: that is the end."""
     await parent.read()
+    if not stop.done():
+        stop.set_result(0)
 
 
 if __name__ == "__main__":
