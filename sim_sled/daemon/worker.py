@@ -34,7 +34,7 @@ from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.pulse import beat
 from sim_sled.daemon.recorder import Recorder
-from sim_sled.daemon.serve import BadScenario, load_one, reload_from
+from sim_sled.daemon.serve import BadScenario, load_again, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
 from sim_sled.machine import assertions, cannot_bind
 
@@ -205,7 +205,7 @@ def _of(text: str, file: Path | None) -> Scenario:
         raise BadScenario(problems.text())
     if file is not None:
         with contextlib.suppress(BadScenario):
-            again = load_one(file)
+            again = load_again(file)
             if again == scenario:
                 return again
     return scenario
