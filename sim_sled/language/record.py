@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 import attrs
 
-from sim_sled.language.field_types import BAD, Kind, Many, Reader, scalar
+from sim_sled.language.field_types import BAD, Kind, Many, OneOf, Reader, scalar
 from sim_sled.language.load import Map, Node, Scalar, Seq
 from sim_sled.language.source import NOWHERE, Mark
 from sim_sled.language.words import BOOLEAN_KEYS, hint
@@ -191,7 +191,8 @@ class Struct:
     def _missing(self, info: FieldInfo) -> str:
         if info.key == "version":
             return "'version' is missing; write 'version: 1' first"
-        return f"'{info.key}' is missing: {info.doc[:1].lower()}{info.doc[1:]}"
+        listed = f" Known: {', '.join(info.kind.known)}." if isinstance(info.kind, OneOf) else ""
+        return f"'{info.key}' is missing: {info.doc[:1].lower()}{info.doc[1:]}{listed}"
 
     def _read_short(self, node: Scalar, reader: Reader) -> Any:
         infos = fields_of(self.cls)

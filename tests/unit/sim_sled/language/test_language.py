@@ -392,6 +392,11 @@ def test_an_action_that_is_only_named_is_told_how_it_is_written(named, said):
     assert said in problems.text()
 
 
+def test_a_word_of_a_list_that_is_missing_is_told_with_the_list():
+    _, problems = parse_scenario("version: 1\nrules: [{name: x, when: {state: running}, do: {guest: {}}}]\n")
+    assert "'event' is missing: what it does. Known: halt, reset, triple-fault." in problems.text()
+
+
 @in_one_test(
     ("when", "said"),
     [
