@@ -202,6 +202,20 @@ class SimRack:
         found = _scenario(scenario)
         self._loop.now(lambda: self.rack.load(found))
 
+    def fire(self, name: str) -> None:
+        """Fires the rules that wait for it: `when: {manual: NAME}`."""
+        self._loop.now(lambda: self.rack.fire(name))
+
+    def release(self, rule: str) -> None:
+        """Lets go what a rule holds: reports, or a stalled VM."""
+        self._loop.now(lambda: self.rack.release(rule))
+
+    def inject(self, who: str | UUID | Instance | Sighting, action: str) -> str:
+        """Does an action of the scenario language to a VMM, now: `stall: 30s`, `set_state: failed`. Returns the name
+        of its rule, for `release`.
+        """
+        return self._loop.now(lambda: self.rack.inject(who, action))
+
     def expect(
         self, who: str | UUID | Instance | Sighting, state: str, *, within: float, since: float | None = None
     ) -> Pending[Sighting]:

@@ -6,6 +6,7 @@
 
 The first signal decides. Those that follow are not heard: a server that is closing is closing, and `timeout` and
 `docker stop` send theirs to a process and to its group, so that the second one comes when the loop is gone already.
+Nor is a SIGHUP that follows, as systemd may send it after its SIGTERM, and a terminal that is closed meanwhile.
 
 Read next: dropshot/streams.py.
 """
@@ -89,13 +90,26 @@ def asked(numbers: Collection[signal.Signals] = tuple(CODES)) -> asyncio.Future[
         if not stop.done():
             stop.set_result(CODES[number])
         if _begun:  # else it is somebody's program that embeds a server, and lives on
-            for each in CODES:
-                loop.remove_signal_handler(each)
-                signal.signal(each, signal.SIG_IGN)
+            for each in (*CODES, signal.SIGHUP):
+                heard_no_more(each)
 
     for number in numbers:
         loop.add_signal_handler(number, end, number)
     return stop
+
+
+def heard_no_more(number: signal.Signals) -> None:
+    """That signal does nothing any more until the process is gone: the running loop takes its handlers along. In
+    somebody's program that embeds a server, and lives on, only until that loop is gone.
+    """
+    import asyncio  # noqa: PLC0415 -- as above
+
+    loop = asyncio.get_running_loop()
+    if _begun:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+    else:
+        loop.add_signal_handler(number, lambda: None)
 
 
 async def unless(stop: asyncio.Future[int], work: Coroutine[Any, Any, None]) -> bool:

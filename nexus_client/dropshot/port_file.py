@@ -36,10 +36,10 @@ def told_in(path: Path | None, text: str) -> Iterator[Callable[[str], None]]:
     def tell(newer: str) -> None:
         nonlocal there
         if _holds(path, there):
-            _put(path, newer)
+            put(path, newer)
             there = newer
 
-    _put(path, text)
+    put(path, text)
     try:
         yield tell
     finally:
@@ -47,14 +47,18 @@ def told_in(path: Path | None, text: str) -> Iterator[Callable[[str], None]]:
             path.unlink(missing_ok=True)
 
 
-def _put(path: Path, text: str) -> None:
+def put(path: Path, text: str) -> None:
+    """Nobody ever reads half of it. OSError with the file's name if it cannot be: a full disk alone gives none, and
+    would be taken for an address that cannot be bound.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_text(text, encoding="utf-8")
         fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _holds(path: Path, text: str) -> bool:

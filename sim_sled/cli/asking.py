@@ -349,6 +349,13 @@ def _fault(fault: str, value: str) -> dict[str, Any]:
     if fault in guests:
         return {"guest": fault}
     if fault not in STATES:
+        needs = next((doing.needs for each, doing in DOING.items() if each.key == fault), None)
+        if needs is Needs.SLED:
+            rule = "write a rule with `when: {manual: NAME}` that does it, and sim-sled fire NAME"
+            fail(f"{fault!r} is done to a sled, not to a VMM: {rule} (sim-sled docs scenarios)")
+        if needs is Needs.NOTHING:
+            rule = "write a rule that does it (sim-sled docs scenarios)"
+            fail(f"{fault!r} is done to a request or a report, or to Nexus, not to a VMM: {rule}")
         known = sorted({*actions, *guests, *STATES})
         fail(f"there is no {fault!r} to inject{hint(fault, known)}; there are: {', '.join(known)}")
     return {"state": fault}

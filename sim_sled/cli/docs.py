@@ -51,7 +51,13 @@ def print_docs(name: str | None, *, as_json: bool) -> None:
     if as_json:
         about = {"page": found, "about": _title(text), "file": str(pages[found]), "text": text}
         sys.stdout.write(json.dumps(about, indent=1) + "\n")
-    elif sys.stdout.isatty():
+    else:
+        show(text)
+
+
+def show(text: str) -> None:
+    """A page, or a part of one: for a terminal laid out and through its pager, in a pipe as it is written."""
+    if sys.stdout.isatty():
         _page_through(text)
     else:
         sys.stdout.write(text)

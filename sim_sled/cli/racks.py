@@ -20,8 +20,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from nexus_client.dropshot import foreign
+from nexus_client.dropshot.command_line import FAILED, OneOf, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
-from nexus_client.dropshot.command_line import OneOf, typed
 from nexus_client.dropshot.telling import fitted
 from sim_sled.cli.asking import Rack, one_name
 from sim_sled.cli.surface import fail, say
@@ -74,6 +74,9 @@ def detached(name: str, args: list[str], told_as: ToldAs, log_file: Path | None)
             Path(written).symlink_to(log_file.absolute())
     except OSError as error:
         fail(f"cannot write {where}: {error.strerror}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # of `nohup`
+            signal.signal(number, lambda asked, _: sys.exit(128 + asked))
     with open(handle, "wb") as log:  # noqa: PTH123 -- it is open already
         process = subprocess.Popen(  # noqa: S603 -- our own command, as it was given
             [sys.executable, "-m", "sim_sled", *_of_the_other(args)],
@@ -92,7 +95,7 @@ def detached(name: str, args: list[str], told_as: ToldAs, log_file: Path | None)
                 sys.stdout.write(told_as(found | {"log": str(log_file or known.log_of(name))}))
                 return 0
             time.sleep(_LOOK_S)
-    except KeyboardInterrupt:  # who does not want to wait does not want the rack
+    except (KeyboardInterrupt, SystemExit):  # who does not want to wait does not want the rack
         process.terminate()
         process.wait()
         Path(written).unlink()
@@ -152,6 +155,9 @@ def down(name: Name = None, rack: Rack = None) -> None:
                 fail(f"{called(name)} (process {found['pid']}) does not end")
             time.sleep(_LOOK_S)
         code = ended()
+    if code is None:
+        say(f"{called(name)} has ended without its verdict: it was killed")
+        raise typer.Exit(FAILED)
     sys.stdout.write(f"{called(name)} has ended\n")
     if code:
         raise typer.Exit(code)

@@ -435,11 +435,25 @@ def schema_command() -> None:
 
 
 @group.command("reference")
-def reference_command() -> None:
-    """The reference page of the language, in Markdown."""
-    from sim_sled.language.reference import reference_md
+def reference_command(
+    part: Annotated[
+        str | None,
+        typer.Argument(metavar="PART", help="of it: `actions` for what there is, `stall`, `trigger`, `codes`"),
+    ] = None,
+) -> None:
+    """The reference page of the language, in Markdown, or a part of it."""
+    from sim_sled.cli.docs import show
+    from sim_sled.language.reference import parts, reference_md
+    from sim_sled.language.words import hint
 
-    sys.stdout.write(reference_md())
+    if part is None:
+        sys.stdout.write(reference_md())
+        return
+    there = parts()
+    if (text := there.get(part.lower())) is None:
+        all_of_them = f"; there are: {', '.join(there)}"
+        fail(f"the reference has no part '{part}'{hint(part.lower(), there) or all_of_them}")
+    show(text)
 
 
 # ---- helpers

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TextIO
 import typer
 from msgspec import Struct
 
-from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, Needs, typed
+from nexus_client.dropshot.command_line import ADDRESS_IN_USE, BAD_INPUT, CLOSED_ADDRESS, Needs, typed
 from nexus_client.dropshot.command_line import UNREACHABLE as NO_NEXUS
 from nexus_client.dropshot.telling import fitted
 from nexus_client.dropshot.text import peer_address
@@ -257,7 +257,7 @@ async def _serve(
     from sim_sled.daemon.small_rack import NotSoMany, RackError
 
     stop = ending.asked()
-    reload = None if told is None else Reload(told.path if told.watch else None)
+    reload = Reload(told.path if told is not None and told.watch else None)
     try:
         with known.claimed(rack.name) as file:
             try:
@@ -269,10 +269,11 @@ async def _serve(
                 say(str(error))
                 return BAD_INPUT if isinstance(error, NotSoMany) else NO_NEXUS
             judging = _judging(rack, told, antithesis)
+            if judging is not None and told is not None and told.junit is not None:
+                known.ends_with(rack.name, None)
             try:
                 async with contextlib.AsyncExitStack() as stack:
-                    if reload is not None and told is not None:
-                        reload.follow(stack, _reading(rack, told.path))
+                    reload.follow(stack, _reading(rack, told))
                     if antithesis is not None:  # every sled is registered
                         antithesis.set_up(program="up", sleds=len(rack.handles))
                     # stdout is for whatever reads the verdict there
@@ -295,19 +296,24 @@ async def _serve(
     except ValueError as error:
         fail(str(error))
     except OSError as error:
+        if error.filename is not None:  # only files have names
+            say(f"cannot write {error.filename}: {error.strerror}")
+            return BAD_INPUT
         say(error.strerror or str(error))
-        return ADDRESS_IN_USE
+        return ADDRESS_IN_USE if error.errno in CLOSED_ADDRESS else BAD_INPUT
 
 
-def _reading(rack: Any, path: Path) -> Callable[[], None]:
+def _reading(rack: Any, told: Told | None) -> Callable[[], None]:
     """What reads the rules of a rack again."""
     from functools import partial
 
-    from sim_sled.daemon.serve import reload_from
+    from sim_sled.daemon.serve import nothing_to_read, reload_from
 
+    if told is None:
+        return nothing_to_read
     if rack.shared_out:
-        return partial(rack.workers.read_again, path)
-    return partial(reload_from, rack.load, path, rack.daemon.played)
+        return partial(rack.workers.read_again, told.path)
+    return partial(reload_from, rack.load, told.path, rack.daemon.played)
 
 
 async def _ready(
@@ -329,9 +335,11 @@ async def _ready(
     tellers: list[Callable[[], None]] = []
 
     async def scaled(sleds: int) -> None:
-        await rack.scale(sleds)
-        for tell in tellers:
-            tell()
+        try:
+            await rack.scale(sleds)
+        finally:  # some may have come, or gone, all the same
+            for tell in tellers:
+                _tell_again(tell)
 
     listener = await _control(rack, control, scaled)
     try:
@@ -351,6 +359,17 @@ async def _ready(
             return code
     finally:
         await listener.close()
+
+
+def _tell_again(tell: Callable[[], None]) -> None:
+    """Where everything is by now; who has asked for sleds has them, whether that can be written or not."""
+    from sim_sled import logs
+
+    try:
+        tell()
+    except OSError as error:
+        why = error.strerror
+        logs.get("up").warning("cannot write where the sleds are by now", file=error.filename, why=why)
 
 
 def _judging(rack: Any, told: Told | None, antithesis: Assertions | None) -> Any:

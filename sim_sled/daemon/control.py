@@ -383,35 +383,19 @@ class Control:
         name = call.text("name")
         self._played()
         if not self.daemon.fire(name):
-            known = [rule.when.manual for rule in self.daemon.engine.scenario.rules if rule.when.manual]
-            there = (
-                f"; there are: {', '.join(known)}"
-                if known
-                else ": no rule of this scenario has `when: {manual: NAME}`"
-            )
-            raise Refused(404, f"no rule waits for {name!r}{hint(name, known) or there}")
+            from sim_sled.daemon.doing import no_trigger  # noqa: PLC0415 -- with the language
+
+            raise Refused(404, no_trigger(self.daemon.engine, name))
         return Fired(fired=name)
 
     async def release(self, call: Call[None]) -> Released:
         name = call.text("name")
         self._played()
-        known = [rule.name for rule in self.daemon.engine.scenario.rules]
-        if name not in known:
-            there = f"; there are: {', '.join(known)}" if known else ""
-            raise Refused(404, f"no rule is called {name!r}{hint(name, known) or there}")
         if not self.daemon.release(name):
-            raise Refused(404, f"rule {name} holds nothing{self._why_not(name)}")
-        return Released(released=name)
+            from sim_sled.daemon.doing import nothing_held  # noqa: PLC0415 -- same
 
-    def _why_not(self, rule: str) -> str:
-        """Of a rule that stalls somebody, and has nothing to release."""
-        stalled = self.daemon.engine.stalled(rule, self.daemon.clock.now_us())
-        if not stalled:
-            return ""
-        if longer := [f"{who.frozen_by} stalls {who.hostname} for longer" for who in stalled if who.frozen_by]:
-            return f" by itself: {', '.join(longer)}"
-        who = ", ".join(who.hostname for who in stalled)
-        return f" that can be let go: a request or a fault ends the stall of {who}"
+            raise Refused(404, nothing_held(self.daemon.engine, name, self.daemon.clock.now_us()))
+        return Released(released=name)
 
     async def companions(self, call: Call[None]) -> dict[str, Any]:
         from sim_sled.daemon import companion_faults  # noqa: PLC0415 -- with all that stands beside a sled

@@ -641,18 +641,22 @@ class Daemon:
     def do_once(self, propolis_id: UUID, action: str) -> str:
         """Does an action of the scenario language to one VMM, now: by a rule of its own, which is fired once; so
         `why` names it, and what it holds can be released. Returns the rule's name. ValueError with every problem
-        of the action, or if the rules do not know the VMM; `Futile` if there was nothing that it could be done to.
+        of the action, or if the rules do not know the VMM; `Futile` if there was nothing that it could be done to:
+        then the rule has not been, unless it did something else.
         """
         from sim_sled.daemon.doing import with_one_more  # noqa: PLC0415 -- few people do
 
         who = self.engine.cast.subjects.get(propolis_id)
         if who is None:
             raise ValueError("no rule ever sees this VMM")
+        before = self.engine.scenario
         scenario, name = with_one_more(self.engine, who.hostname, action, self.clock.now_us())
         self._load(scenario)
         self._turn(Fire(name, propolis_id), None)
         futile = self.engine.counters[name].futile
         if futile:
+            if len(futile) == len(scenario.rules[-1].do):
+                self._load(before)
             action, (_, why_not) = next(iter(futile.items()))
             raise Futile(f"'{action}' had no effect: {why_not}")
         return name

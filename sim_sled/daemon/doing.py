@@ -1,6 +1,7 @@
-"""An action of the scenario language that a person has done to one VM: a rule of its own, fired once by hand.
+"""What a person does by rules, and why it cannot be done.
 
-So whatever knows rules knows it: `rules` lists it, `why` names it, and `release` lets go what it holds.
+An action of the scenario language that is to be done to one VM is a rule of its own, fired once by hand. So whatever
+knows rules knows it: `rules` lists it, `why` names it, and `release` lets go what it holds.
 
 Read before: language/check.py, engine/engine.py. Read next: daemon/daemon.py.
 """
@@ -19,6 +20,7 @@ from sim_sled.engine.engine import Engine
 from sim_sled.language.check import parse_scenario
 from sim_sled.language.schema import Rule, Scenario
 from sim_sled.language.source import Mark
+from sim_sled.language.words import hint
 
 PREFIX: Final = "injected-"
 """Begins the names of such rules."""
@@ -42,6 +44,31 @@ def with_one_more(engine: Engine, hostname: str, action: str, now_us: int) -> tu
     theirs = [each for each in engine.scenario.rules if not _OURS.fullmatch(each.name)]
     ours = [each for each in engine.scenario.rules if _OURS.fullmatch(each.name)]
     return attrs.evolve(engine.scenario, rules=(*theirs, *ours[1 - KEPT_MAX :], rule)), name
+
+
+def no_trigger(engine: Engine, name: str) -> str:
+    """Why `fire` has fired nothing."""
+    known = [rule.when.manual for rule in engine.scenario.rules if rule.when.manual]
+    there = f"; there are: {', '.join(known)}" if known else ": no rule of this scenario has `when: {manual: NAME}`"
+    return f"no rule waits for {name!r}{hint(name, known) or there}"
+
+
+def nothing_held(engine: Engine, rule: str, now_us: int) -> str:
+    """Why `release` has let nothing go."""
+    known = [each.name for each in engine.scenario.rules]
+    if rule not in known:
+        there = f"; there are: {', '.join(known)}" if known else ""
+        return f"no rule is called {rule!r}{hint(rule, known) or there}"
+    why_not = ""
+    if stalled := engine.stalled(rule, now_us):
+        longer = [f"{who.frozen_by} stalls {who.hostname} for longer" for who in stalled if who.frozen_by]
+        whose = ", ".join(who.hostname for who in stalled)
+        why_not = (
+            f" by itself: {', '.join(longer)}"
+            if longer
+            else f" that can be let go: a request or a fault ends the stall of {whose}"
+        )
+    return f"rule {rule} holds nothing{why_not}"
 
 
 def command_of(hostname: str, action: str) -> str:

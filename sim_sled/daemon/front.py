@@ -512,7 +512,7 @@ def sums(texts: list[str]) -> str:
             series, _, value = line.rpartition(" ")
             if line.startswith("#") or not series:
                 of.setdefault(line, None)
-            elif series in _SAME:
+            elif series.partition("{")[0] in _SAME:
                 of[series] = max(of.get(series) or 0.0, float(value))
             else:
                 of[series] = (of.get(series) or 0.0) + float(value)
@@ -524,8 +524,9 @@ def sums(texts: list[str]) -> str:
     )
 
 
-_SAME: Final = frozenset({"process_start_time_seconds", "process_max_fds"})
-"""Of processes that are alike: a sum would mean nothing."""
+_SAME: Final = frozenset({"process_start_time_seconds", "process_max_fds", "target_info"})
+"""Of processes that are alike: a sum would mean nothing, and what is multiplied by `target_info`, as OpenTelemetry's
+queries do for its labels, would be as many times too much as there are workers."""
 
 
 def _exact(value: float) -> str:

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from os import SEEK_END
 from pathlib import Path
 from typing import Any, Final
@@ -119,16 +119,19 @@ class PartFiles:
                 self.bytes -= size
 
     def end(self, last: bytes) -> None:
-        """The disk takes no more: `last` stands in the place of the last lines, as many as it takes. OSError."""
-        with (self.folder / PART.format(self._part)).open("r+b", buffering=0) as file:
-            size = file.seek(0, SEEK_END)
-            at = file.seek(max(0, size - TAIL_BYTES))
-            tail = file.read(TAIL_BYTES)
-            whole = tail.rfind(b"\n", 0, max(0, len(tail) - len(last))) + 1
-            if whole:  # else there is hardly more than its first line
-                file.truncate(at + whole)
-                file.seek(0, SEEK_END)
-                file.write(last)
+        """The disk takes no more: `last` stands in the place of the last lines, as many as it takes; if the newest
+        part has hardly more than its first line, or not even that, in the part before it. OSError.
+        """
+        newest = self.folder / PART.format(self._part)
+        if not (newest.exists() and _ends_with(newest, last)) and self._older:
+            newest.unlink(missing_ok=True)
+            _ends_with(self._older[-1][0], last)
+
+    def give_up(self) -> None:
+        """Not even the first line could be written: who tries again, once there is room, finds the folder empty."""
+        self.close()
+        with suppress(OSError):
+            (self.folder / PART.format(self._part)).unlink()
 
     def close(self) -> None:
         if self._file is not None:
@@ -154,3 +157,17 @@ class PartFiles:
         left = memoryview(block)
         while left:
             left = left[self._file.write(left) :]
+
+
+def _ends_with(part: Path, last: bytes) -> bool:
+    """`last` stands there in the place of the last lines. False: there is hardly more than its first. OSError."""
+    with part.open("r+b", buffering=0) as file:
+        size = file.seek(0, SEEK_END)
+        at = file.seek(max(0, size - TAIL_BYTES))
+        tail = file.read(TAIL_BYTES)
+        whole = tail.rfind(b"\n", 0, max(0, len(tail) - len(last))) + 1
+        if whole:
+            file.truncate(at + whole)
+            file.seek(0, SEEK_END)
+            file.write(last)
+    return whole > 0

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from nexus_client.dropshot import foreign
+from nexus_client.dropshot.port_file import put
 from sim_sled.port_file import BYTES_MAX
 
 NAME: Final = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """Names of racks: they are files, and begin host names."""
+_NO_VERDICT: Final = "-"
 
 
 class NameTaken(Exception):
@@ -76,7 +78,8 @@ def claimed(name: str) -> Iterator[Path]:
         try:
             yield file
         finally:
-            with _alone(where):
+            # a session that is over takes the folder along: a rack that outlives it ends as well as any
+            with contextlib.suppress(OSError), _alone(where):
                 file.unlink(missing_ok=True)
                 lock.unlink(missing_ok=True)
 
@@ -95,28 +98,31 @@ def _alone(where: Path) -> Iterator[None]:
         os.close(itself)
 
 
-def ends_with(name: str, code: int) -> None:
-    """What whoever waits for the end of the rack (`ending`) is told: our exit code. It goes with the claim."""
-    _lock_of(name).write_text(str(code), encoding="ascii")
+def ends_with(name: str, code: int | None) -> None:
+    """What whoever waits for the end of the rack (`ending`) is told: our exit code. It goes with the claim. None, as
+    long as there is no verdict yet, and is to be one.
+    """
+    with contextlib.suppress(OSError):  # nobody finds the rack there, and so nobody waits
+        _lock_of(name).write_text(_NO_VERDICT if code is None else str(code), encoding="ascii")
 
 
 @contextmanager
-def ending(name: str) -> Iterator[Callable[[], int]]:
-    """Begun while the rack runs, it tells with what exit code it has ended; 0 if it did not say."""
+def ending(name: str) -> Iterator[Callable[[], int | None]]:
+    """Begun while the rack runs, it tells with what exit code it has ended; 0 if it did not say, None if there was to
+    be a verdict and it has ended without: it was killed.
+    """
     with contextlib.ExitStack() as stack:
         try:
             lock = stack.enter_context(_lock_of(name).open(encoding="ascii"))
         except FileNotFoundError:
             yield lambda: 0  # it has ended meanwhile
         else:
-            yield lambda: int(lock.read() or "0")
+            yield lambda: None if (said := lock.read()) == _NO_VERDICT else int(said or "0")
 
 
 def publish(file: Path, addresses: dict[str, Any]) -> None:
-    """Writes the file so that nobody ever reads half of it."""
-    fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(addresses, indent=2) + "\n", encoding="utf-8")
-    fresh.replace(file)
+    """Writes the file so that nobody ever reads half of it. OSError."""
+    put(file, json.dumps(addresses, indent=2) + "\n")
 
 
 def running() -> dict[str, dict[str, Any]]:

@@ -427,7 +427,7 @@ class _Disk:
         try:
             self._files.write(first)
         except OSError:
-            self._files.close()
+            self._files.give_up()
             raise
         self._thread = threading.Thread(target=self._run, args=(take,), name="recorder", daemon=True)
         self._thread.start()

@@ -93,7 +93,7 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT
     async with contextlib.AsyncExitStack() as stack:
         stop = ending.asked()
-        reload = None if serving.scenario is None else Reload(serving.scenario if serving.watch else None)
+        reload = Reload(serving.scenario if serving.watch else None)
         try:
             control = await _start(stack, daemon, serving)
         except (BadToken, BadStateDir) as error:
@@ -138,8 +138,10 @@ async def _serve(sleds: list[SledConfig], options: Options, serving: ServeOption
         return BAD_INPUT if logs.dropped() else code
 
 
-def _reload(reload: Reload | None, stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
-    if reload is not None and serving.scenario is not None:
+def _reload(reload: Reload, stack: contextlib.AsyncExitStack, daemon: Daemon, serving: ServeOptions) -> None:
+    if serving.scenario is None:
+        reload.follow(stack, nothing_to_read)
+    else:
         reload.follow(stack, partial(reload_from, daemon.load, serving.scenario, daemon.played))
 
 
@@ -269,8 +271,8 @@ WATCH_S: Final = 0.5
 class Reload:
     """Who wants rules to be read again: SIGHUP, and a `watched` file that is another. Heard from when there is one of
     these, in the running loop, on: whoever sends SIGHUP to a daemon that is starting, or ending, does not want it
-    dead at once, with reports that nobody was told. A terminal that is closed sends it, too, and wants an end: a rack
-    would go on that nobody sees.
+    dead at once, with reports that nobody was told. Nor does who sends it to one without a scenario, as `systemctl
+    reload` does. A terminal that is closed sends it, too, and wants an end: a rack would go on that nobody sees.
     """
 
     def __init__(self, watched: Path | None) -> None:
@@ -298,7 +300,7 @@ class Reload:
         """
         running = asyncio.get_running_loop()
         running.add_signal_handler(signal.SIGHUP, self._hung_up, again)
-        stack.callback(running.add_signal_handler, signal.SIGHUP, _nothing)
+        stack.callback(ending.heard_no_more, signal.SIGHUP)
         if self._early:
             again()
         if self._watched is not None:
@@ -313,10 +315,6 @@ class Reload:
             await asyncio.sleep(WATCH_S)
 
 
-def _nothing() -> None:
-    """What a signal does that comes too late."""
-
-
 def _mark(path: Path) -> tuple[int, int, int] | None:
     """What is another when a file was written or replaced; None: it is not there."""
     try:
@@ -324,6 +322,11 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def nothing_to_read() -> None:
+    """SIGHUP to a daemon that was started without a scenario: it goes on as it is, and says so."""
+    logs.get("serve").warning("there is no scenario to read again: SIGHUP changes nothing")
 
 
 def reload_from(load: Callable[[Scenario], None], path: Path, played: Played) -> None:

@@ -28,7 +28,8 @@ from nexus_client.stub.records import Instance
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import RECHECK_US, Hardware, SledConfig
 from sim_sled.daemon.clock import Clock
-from sim_sled.daemon.daemon import Daemon, Undelivered
+from sim_sled.daemon.daemon import Daemon, Futile, Undelivered
+from sim_sled.daemon.doing import no_trigger, nothing_held
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.on_model import do_to_model
 from sim_sled.daemon.options import Options
@@ -409,6 +410,25 @@ class SmallRack:
             rules = [each.name for each in engine.scenario.rules]
             raise RackError(f"no rule {rule!r}; there are: {', '.join(rules) or 'none'}")
         return counter.fired
+
+    def fire(self, name: str) -> None:
+        """Fires a manual trigger, `when: {manual: NAME}`. `RackError` if no rule has it."""
+        if not self.daemon.fire(name):
+            raise RackError(no_trigger(self.daemon.engine, name))
+
+    def release(self, rule: str) -> None:
+        """Lets go what a rule holds: reports, or a stalled VM. `RackError` if it holds nothing."""
+        if not self.daemon.release(rule):
+            raise RackError(nothing_held(self.daemon.engine, rule, self.daemon.clock.now_us()))
+
+    def inject(self, who: Who, action: str) -> str:
+        """Does an action of the scenario language to a VMM, now: `stall: 30s`, `hold: {publish: '*'}`, `set_state:
+        failed`. Returns the name of its rule, for `release`. `RackError` with the reason if it cannot be done.
+        """
+        try:
+            return self.daemon.do_once(self.meant(who).propolis_id, action)
+        except (Futile, ValueError) as error:
+            raise RackError(str(error)) from None
 
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay."""

@@ -68,6 +68,8 @@ class Spec(msgspec.Struct, frozen=True):
     """Where its sleds were when it died. Empty: it is the first one, or one of these has been taken since."""
     record: str | None = None
     """The folder of the rack's recording, in which each worker has one of its own."""
+    again: bool = False
+    """It has died, and is to come back: without a recording if there can be none, as the others go on without one."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -101,26 +103,23 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     stop = ending.asked([signal.SIGTERM])
     running = asyncio.get_running_loop()
     file = None if spec.scenario is None else Path(spec.scenario)
-    recorder = None if spec.record is None else Recorder(_own_folder(Path(spec.record), spec), {})
-    rack = SmallRack(
-        name=spec.name,
-        sleds=spec.sleds,
-        nexus=spec.nexus,
-        scenario=_scenario(spec, file),
-        seed=spec.seed,
-        pace=spec.pace,
-        address=spec.listen,
-        # the other side of a migration may be in another process: it is found by its address, as on a real rack
-        propolis=PropolisMode.REGISTERED,
-        record=recorder,
-        part=Part(spec.first, spec.count, spec.addresses),
-    )
     descriptors.allow(spec.count)
-    if not await ending.unless(stop, rack.start()):
+    try:
+        rack = _rack(spec, file)
+        started = await ending.unless(stop, rack.start())
+    except CannotRecord as error:
+        if not spec.again:
+            raise
+        logs.get("recorder").warning("sleds come back, and are not recorded", first=spec.first, why=str(error))
+        rack = _rack(msgspec.structs.replace(spec, record=None), file)
+        started = await ending.unless(stop, rack.start())
+    if not started:
         return 0
     try:
         _take_up(rack, spec, file)
-        if file is not None:
+        if file is None:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # its parent knows what to make of it
+        else:
             running.add_signal_handler(signal.SIGHUP, lambda: reload_from(rack.load, file, rack.daemon.played))
         listener = await serve_control(Control(rack.daemon, spec.token), SocketAddress("127.0.0.1", 0))
         try:
@@ -135,6 +134,23 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     finally:
         await rack.stop()
     return 0
+
+
+def _rack(spec: Spec, file: Path | None) -> SmallRack:
+    """Its part of the rack. Raises `CannotRecord`, as `start` does."""
+    return SmallRack(
+        name=spec.name,
+        sleds=spec.sleds,
+        nexus=spec.nexus,
+        scenario=_scenario(spec, file),
+        seed=spec.seed,
+        pace=spec.pace,
+        address=spec.listen,
+        # the other side of a migration may be in another process: it is found by its address, as on a real rack
+        propolis=PropolisMode.REGISTERED,
+        record=None if spec.record is None else Recorder(_own_folder(Path(spec.record), spec), {}),
+        part=Part(spec.first, spec.count, spec.addresses),
+    )
 
 
 def _own_folder(top: Path, spec: Spec) -> Path:

@@ -186,6 +186,7 @@ class Workers:
             revision=self._revision,
             by_file=self._by_file,
             addresses=worker.addresses,
+            again=worker.deaths > 0,
         )
         worker.process.stdin.write(msgspec.json.encode(spec) + b"\n")
         ready = await worker.says_ready()

@@ -18,6 +18,8 @@ from sim_sled.language.source import NOWHERE, Mark
 from sim_sled.language.words import BOOLEAN_KEYS, hint
 
 _META: Final = "scenario"
+LISTED_MAX: Final = 15
+"""Who writes a key that is near none is told them all where there are so many: those of a trigger are."""
 
 FACTORY: Final[Any] = type(attrs.Factory(list))
 """Class of defaults that are made anew each time; attrs' own annotations call it a function."""
@@ -163,7 +165,9 @@ class Struct:
             if may_be_true and isinstance(node, Scalar) and BOOLEAN_KEYS.get(node.text.lower()) == "true":
                 may, what = "true or a mapping", f"'{node.text}'"
             listed = ", ".join(list(infos)[:6]) + (" ..." if len(infos) > 6 else "")
-            return reader.bad("E111", node.mark, f"'{field}' is {may} ({listed}), not {what}")
+            named = node.text if isinstance(node, Scalar) and node.text in infos else None
+            meant = f"; write {field}: {{{named}: ...}}" if named else ""
+            return reader.bad("E111", node.mark, f"'{field}' is {may} ({listed}), not {what}{meant}")
         marks: dict[str, Mark] = {"": node.mark}
         given: dict[str, Any] = {}
         for key, value in node.pairs:
@@ -212,7 +216,7 @@ class Struct:
             return
         infos, noun = fields_of(self.cls), self.cls.noun
         near = hint(key.text, infos)
-        listed = "" if near or len(infos) > 14 else f"; known: {', '.join(infos)}"
+        listed = "" if near or len(infos) > LISTED_MAX else f"; known: {', '.join(infos)}"
         reader.bad(self.cls.unknown, key.mark, f"unknown {noun} '{key.text[:60]}'{near}{listed}")
 
     def show(self, value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 from sim_sled.language import schema as language
@@ -87,6 +88,23 @@ def reference_md() -> str:
         "## Codes\n\n" + "\n".join(["| Code | Meaning |", "|---|---|", *(f"| {c} | {m} |" for c, m in CODES.items())])
     )
     return "\n".join(parts) + "\n"
+
+
+def parts() -> dict[str, str]:
+    """The sections of the reference by their names in lower case, in order. Of one that has others in it (`actions`)
+    its own text, and the first paragraph of each of those.
+    """
+    found: dict[str, str] = {}
+    whole = ""
+    for text in re.split(r"^(?=##)", reference_md(), flags=re.MULTILINE)[1:]:
+        marks, title = text.split("\n", 1)[0].split(" ", 1)
+        found[title.lower()] = text
+        if marks == "##":
+            whole = title.lower()
+        else:
+            says = text.split("\n\n", 2)[1]
+            found[whole] += f"* `{title}`: {says}\n"
+    return found
 
 
 def _line(kind: str, what: str) -> str:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -40,13 +40,15 @@ def environ(tmp_path):
     return kept | {"XDG_RUNTIME_DIR": str(runtime), "PYTHONPATH": str(ROOT)}
 
 
-def schema(name):
-    """As check-jsonschema brings it."""
-    return json.loads((files("check_jsonschema") / f"builtin_schemas/vendor/{name}.json").read_text())
+@cache
+def judge(name):
+    """By a schema, as check-jsonschema brings it."""
+    text = (files("check_jsonschema") / f"builtin_schemas/vendor/{name}.json").read_text()
+    return jsonschema_rs.validator_for(json.loads(text))
 
 
 def faults(name, value):
-    return [each.message for each in jsonschema_rs.validator_for(schema(name)).iter_errors(value)]
+    return [each.message for each in judge(name).iter_errors(value)]
 
 
 def test_the_compose_file_and_the_action_are_what_their_schemas_say():
@@ -243,13 +245,17 @@ def test_the_unit_s_command_runs(environ, tmp_path):
     [exec_] = unit_words("ExecStart")
     [args] = [value.removeprefix("ARGS=") for value in unit_words("Environment") if value.startswith("ARGS=")]
     words = exec_.replace("%i", "rack").replace("$ARGS", args).split()[1:]
-    heard, said = notified([*FORKED, *words], "is ready", environ, tmp_path)
+    [reload] = unit_words("ExecReload")
+    heard, said = notified([*FORKED, *words], "is ready", environ, tmp_path, reload)
     assert heard == ["READY=1", "STOPPING=1"]
     assert "sled-4" in said
+    assert "there is no scenario to read again" in said, "a rack that is reloaded goes on, whatever there is to read"
 
 
-def notified(words, text, environ, tmp_path):
-    """What a program tells its service manager, from start to SIGTERM, and what it printed until ready."""
+def notified(words, text, environ, tmp_path, reload=None):
+    """What a program tells its service manager, from start to SIGTERM, and what it printed; `reload` is run between
+    these, as the manager would.
+    """
     path = Path(tmp_path) / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(path))
@@ -258,6 +264,8 @@ def notified(words, text, environ, tmp_path):
         try:
             heard = [sock.recv(4096).decode()]
             assert process.poll() is None
+            if reload is not None:
+                subprocess.run(reload.replace("$MAINPID", str(process.pid)).split(), check=True, timeout=60)
             process.terminate()
             heard.append(sock.recv(4096).decode())
             said = process.communicate(timeout=60)[0]

@@ -18,6 +18,7 @@ from support.wire.register_body import register_body
 
 from nexus_client.dropshot.bearer import BadToken
 from nexus_client.dropshot.text import SocketAddress
+from sim_sled import logs
 from sim_sled.core.config import SimMode, SledConfig
 from sim_sled.daemon.control import Control, serve_control
 from sim_sled.daemon.daemon import Daemon
@@ -193,6 +194,7 @@ async def test_two_sleds_of_one_process_that_know_the_same_vmm_do_not_disturb_ea
 
 
 async def test_a_fault_while_serving_propolis_costs_nobody_a_publication(monkeypatch):
+    logs.configure(level="critical")  # a traceback in colours takes longer than all the rest
     vmm = uuid.uuid4()
     async with FakeNexus() as nexus, running(nexus, propolis=PropolisMode.LOOPBACK) as (daemon, http):
 

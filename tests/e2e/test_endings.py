@@ -64,16 +64,21 @@ async def test_a_server_ends_in_order_and_says_by_its_code_who_ended_it(which, n
     assert not port_file.exists()
 
 
-async def test_ctrl_c_while_a_rack_is_started_in_the_background_ends_both(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "to", "code"),
+    [(signal.SIGINT, os.killpg, 130), (signal.SIGTERM, os.kill, 143), (signal.SIGHUP, os.kill, 129)],
+    ids=["Ctrl-C", "of timeout", "a terminal closed"],
+)
+async def test_who_does_not_wait_for_a_rack_in_the_background_ends_both(tmp_path, monkeypatch, number, to, code):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     process = await started(["sim_sled", "up", "--detach", "--nexus", "[::1]:1"])
     folder = tmp_path / "sim-sled"
     async with asyncio.timeout(LIMIT_S):
         while not list(folder.glob("rack*.lock")) and process.returncode is None:
             await asyncio.sleep(0.02)  # until the rack has its name and waits for its Nexus
-    os.killpg(process.pid, signal.SIGINT)
-    code, out, err = await ended(process)
-    assert (code, out, "interrupted" in err) == (CODES[signal.SIGINT], "", True), err
+    to(process.pid, number)
+    ended_with, out, err = await ended(process)
+    assert (ended_with, out, "interrupted" in err) == (code, "", number is signal.SIGINT), err
     assert list(folder.iterdir()) == []
 
 

@@ -10,8 +10,8 @@ from support.rows import in_one_test
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
+from sim_sled.daemon import doing
 from sim_sled.daemon.control import Control, serve_control
-from sim_sled.daemon.doing import KEPT_MAX
 from sim_sled.daemon.looking import MISSPELT_S, NobodyMeant, Unmet
 from sim_sled.daemon.small_rack import SmallRack
 from sim_sled.language.check import parse_scenario
@@ -346,6 +346,7 @@ async def test_an_action_that_nothing_could_be_done_by_is_told(rack):
     small, address = rack
     nothing = (2, "", "sim-sled: 'migration' had no effect: the VM was not migrating\n")
     assert await command("inject", "web-1", "migration", "failed", "--at", address) == nothing
+    assert (await get(address, "/rules"))[1] == [], "nothing was changed"
     await small.stop_instance("web-1")
     await small.expect_public("web-1", "stopped", within_s=60)
     async with asyncio.timeout(60):
@@ -417,18 +418,19 @@ async def test_what_a_release_cannot_let_go_is_told_with_who_is_stalled_and_what
     assert unknown == "sim-sled: no rule is called 'xyz'; there are: never-stops, injected-1, injected-2\n"
 
 
-async def test_actions_that_are_bad_or_many_do_no_harm(rack):
+async def test_actions_that_are_bad_or_many_do_no_harm(rack, monkeypatch):
+    monkeypatch.setattr(doing, "KEPT_MAX", 10)
     small, address = rack
     before = small.daemon.engine.scenario
     status, told = await injected(address, "web-1", "stall: soon")
     assert (status, "is not a duration" in told["message"]) == (400, True)
     assert small.daemon.engine.scenario is before
     assert (await injected(address, "web-9", "stall: 1s"))[0] == 404
-    for _ in range(KEPT_MAX + 5):
+    for _ in range(15):
         status, told = await injected(address, "web-1", "note: again")
         assert status == 200
-    assert told["rule"] == f"injected-{KEPT_MAX + 5}"
-    assert len(small.daemon.engine.scenario.rules) == KEPT_MAX
+    assert told["rule"] == "injected-15"
+    assert len(small.daemon.engine.scenario.rules) == 10
 
 
 async def test_a_misspelt_name_is_told_soon(rack):

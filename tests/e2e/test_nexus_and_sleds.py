@@ -75,7 +75,7 @@ class Rack:
                 await asyncio.sleep(0.05)  # another process would have no event either
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [6, pytest.param(40, marks=pytest.mark.long)])
 async def test_many_instances_start_reboot_migrate_and_stop_while_nexus_restarts_twice(count):
     names = [f"vm-{number}" for number in range(count)]
     async with Rack() as rack:

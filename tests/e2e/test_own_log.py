@@ -105,6 +105,7 @@ AGAIN = [
     (3, None, "reboot: {hostname: web-2}"),  # asked for when nothing had happened for ten minutes
     (7, RULES, "403: Propolis refused it in the state"),  # ... of one that had ended, which needs no rule
     (71, FAULTS, "skip: 2"),  # the third VMM of an instance that moves to and fro
+    (137, RULES, "asked for while it started"),  # a stop, in the very instant in which it began to run
     (2, RULES, "stopped -> destroyed: 0ms"),  # stopped before it ran
     (88, RULES, "stopped -> destroyed: 0ms"),  # ... before it even started
 ]
@@ -117,7 +118,6 @@ AGAIN = [
         (34, RULES, "rebooting -> running: 3s"),  # twice of one VMM, which is not one of 6 s
         (2, FAULTS, "propolis-dies"),
         (73, FAULTS, "stop was asked for"),  # ... and a reboot that is refused, as the end was not told yet
-        (137, RULES, "asked for while it started"),  # in the very instant in which it began to run
         *(pytest.param(*row, marks=pytest.mark.long) for row in AGAIN),
     ],
 )

@@ -6,7 +6,7 @@ import re
 
 import aiohttp
 import pytest
-from support import processes
+from support.command import in_process
 
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
@@ -222,9 +222,7 @@ async def test_who_comes_back_with_a_number_of_an_earlier_daemon_hears_everythin
 
 
 async def command(*args):
-    process = await processes.start(*processes.forked("sim_sled", *args))
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode, out.decode(), err.decode()
+    return await asyncio.to_thread(in_process, *args)
 
 
 def recording_in(path):

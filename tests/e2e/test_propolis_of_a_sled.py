@@ -380,6 +380,7 @@ async def test_a_target_that_is_unregistered_in_the_middle_leaves_the_source_run
             await nexus.heard(v1, "destroyed")  # it was quicker than the DELETE
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     shutil.which("ip") is None or shutil.which("unshare") is None, reason="needs `ip` and `unshare` for a namespace"
 )

@@ -61,7 +61,7 @@ async def move(source: WireArm, target: WireArm, fault: tuple[str, Point, str] |
         await arm.until(lambda view: view["waits_for"] is None)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=settings().max_examples // 4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(FAULTS, min_size=1, max_size=5))
 def test_at_most_one_side_runs_the_guest_whatever_happens(faults: list[tuple[str, Point, str] | None]) -> None:
     async def go() -> None:

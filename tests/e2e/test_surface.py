@@ -192,10 +192,9 @@ def test_files_are_utf_8_and_output_is_no_traceback_whatever_the_locale(tmp_path
 def test_a_scenario_cannot_speak_to_the_terminal(tmp_path, text):
     path = tmp_path / "s.yaml"
     path.write_text(text, encoding="utf-8")
-    done = subprocess.run(processes.forked("sim_sled", "check", str(path)), check=False, capture_output=True)
-    assert done.returncode == 2
-    said = (done.stdout + done.stderr).decode()
-    assert not {letter for letter in said if not letter.isprintable()} - {"\n"}
+    code, *said = in_process("check", str(path))
+    assert code == 2
+    assert not {letter for letter in "".join(said) if not letter.isprintable()} - {"\n"}
 
 
 # --- Ctrl-C

@@ -169,17 +169,6 @@ def test_a_rack_judges_its_scenario(home):
     assert sim("up", "--junit", "x.xml")[0] == 2
 
 
-def test_the_same_name_is_the_same_rack_again(home):
-    seen = []
-    for _ in range(2):
-        assert sim("up", "--name", "twice", "--sleds", "2", "--detach")[0] == 0
-        found = json.loads(sim("racks", "--json")[1])["twice"]
-        seen.append([(each["sled_id"], each["serial"]) for each in found["sleds"]])
-        assert sim("down")[0] == 0
-    assert seen[0] == seen[1]
-    assert len(set(seen[0])) == 2
-
-
 def test_a_second_rack_of_a_name_leaves_the_first_ones_log_alone(home):
     """It used to be emptied, and then taken away."""
     assert sim("up", "--name", "mine", "--detach")[0] == 0
@@ -239,9 +228,41 @@ def test_down_has_the_verdict_of_a_detached_rack(home):
     assert list((home / "sim-sled").iterdir()) == []
 
 
-def test_a_rack_that_was_killed_counts_for_nothing(home):
-    assert sim("up", "--name", "dead", "--detach")[0] == 0
-    pid = json.loads(sim("racks", "--json")[1])["dead"]["pid"]
+JUDGED = """
+import signal
+from sim_sled.daemon import racks
+with racks.claimed("judged") as file:
+    racks.ends_with("judged", None)
+    racks.publish(file, {"pid": __import__("os").getpid()})
+    signal.pause()
+"""
+
+
+def test_a_rack_that_is_killed_before_its_verdict_is_no_success_of_down(home):
+    (home / "judged.py").write_text(JUDGED)
+    rack = subprocess.Popen(processes.forked("judged"))
+    until = time.monotonic() + LONG_S
+    while not json.loads(sim("racks", "--json")[1]):
+        assert time.monotonic() < until
+    assert sim("down") == (1, "", "sim-sled: rack judged has ended without its verdict: it was killed\n")
+    assert rack.wait(LONG_S) == -signal.SIGTERM
+
+
+def test_where_racks_cannot_be_written_down_is_bad_input_and_no_address(home):
+    (home / "sim-sled").write_text("")
+    code, _, err = sim("up")
+    assert (code, err) == (2, f"sim-sled: cannot write {home / 'sim-sled'}: File exists\n")
+    (home / "sim-sled").unlink()
+
+
+def test_a_rack_that_was_killed_counts_for_nothing_and_the_same_name_is_the_same_rack_again(home):
+    def started():
+        assert sim("up", "--name", "dead", "--sleds", "2", "--detach")[0] == 0
+        found = json.loads(sim("racks", "--json")[1])["dead"]
+        return found["pid"], {(each["sled_id"], each["serial"]) for each in found["sleds"]}
+
+    pid, sleds = started()
+    assert len(sleds) == 2
     os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + LONG_S
     while json.loads(sim("racks", "--json")[1]):
@@ -252,7 +273,7 @@ def test_a_rack_that_was_killed_counts_for_nothing(home):
     assert (code, "rack dead is ready" in err, "was killed before" in err) == (3, True, True)
     assert list((home / "sim-sled").iterdir()) == [], "and is gone when somebody has cleaned up"
     assert sim("down", "dead")[0] == 3, "nobody is called so"
-    assert sim("up", "--name", "dead", "--detach")[0] == 0, "its name is free again"
+    assert started()[1] == sleds, "its name is free again"
     assert sim("down", "dead")[0] == 0
 
 

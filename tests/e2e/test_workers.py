@@ -219,7 +219,7 @@ async def test_of_who_is_nobody_the_worker_tells_that_knows_most(start):
     assert " rule refuses (" in answer["message"]
 
 
-async def test_vms_of_all_workers_are_seen_and_named_at_one_address(start):
+async def test_vms_of_all_workers_are_seen_named_and_disturbed_at_one_address(start):
     shared = await start()
     await shared.create("a", "b", "c", "d")
     for name in "abcd":
@@ -231,13 +231,7 @@ async def test_vms_of_all_workers_are_seen_and_named_at_one_address(start):
     assert (status, "nobody" in answer["message"]) == (404, True)
     status, answer = await shared.ask("/vmms/v1")  # each worker counts for itself
     assert (status, "several" in answer["message"]) == (409, True)
-
-
-async def test_a_fault_reaches_the_worker_that_has_the_vm_and_nobody_else(start):
-    shared = await start()
-    await shared.create("a", "b", "c", "d")
-    for name in "abcd":
-        await shared.expect(name, "running")
+    # a fault reaches the worker that has the VM, and nobody else
     await shared.fails("c", "/vmms/c/inject", {"state": "failed"})
     _, rows = await shared.ask("/vmms")
     assert {row["hostname"] for row in rows if row["in"] == "running"} >= {"a", "b", "d"}
@@ -252,27 +246,7 @@ async def test_waiting_for_a_vm_that_nobody_has_yet_sees_it_wherever_it_comes_up
     assert (status, answer.get("met")) in ((200, False), (404, None))
 
 
-async def test_a_vm_migrates_from_one_process_to_another(start):
-    shared = await start()
-    await shared.create("mover")
-    await shared.expect("mover", "running")
-    there = await shared.migrates("mover")
-    [row] = (await shared.ask("/vmms"))[1]
-    assert row["sled_id"] == there
-
-
-async def test_rules_count_in_all_workers_and_a_manual_rule_fires_where_it_can(start):
-    shared = await start(RULES)
-    await shared.create("web-1", "web-2", "web-3", "web-4")
-    for name in ("web-1", "web-2", "web-3", "web-4"):
-        await shared.expect(name, "running")
-    _, rules = await shared.ask("/rules")
-    assert [(rule["name"], rule["fired"]) for rule in rules] == [("seen", 1), ("halt", 0)]
-    await shared.fails("web-2", "/fire/stop-it")
-    assert (await shared.ask("/fire/nothing", "POST"))[0] == 404
-
-
-async def test_other_rules_reach_every_worker_and_bad_ones_change_nothing(start):
+async def test_other_rules_reach_every_worker_and_bad_ones_change_nothing(start, tmp_path):
     shared = await start(RULES)
     status, answer = await shared.ask("/rules", "PUT", {"scenario": "version: 1\nrules: nonsense\n"})
     assert (status, "problems" in answer) == (400, True)
@@ -282,6 +256,12 @@ async def test_other_rules_reach_every_worker_and_bad_ones_change_nothing(start)
         headers = {"authorization": f"Bearer {worker.spec.token}"}
         async with shared.http.get(f"http://{worker.ready.control}/rules", headers=headers) as answer:
             assert [rule["name"] for rule in await answer.json()] == ["seen", "halt-it"]
+    # the file is read again by all of them, if they are told to
+    (tmp_path / "scenario.yaml").write_text(RULES.replace("name: halt", "name: reread"))
+    shared.rack.workers.signal(signal.SIGHUP)
+    async with asyncio.timeout(60):
+        while [rule["name"] for rule in (await shared.ask("/rules"))[1]] != ["seen", "reread"]:
+            pass  # each round is a request to both
 
 
 async def rules_of(shared, worker):
@@ -338,13 +318,14 @@ async def test_each_worker_records_its_own_sleds_and_one_replay_plays_them_all(s
         assert "FromPeer" in (tmp_path / name / "part-00001.jsonl").read_text(), "it went over their sockets"
 
 
-async def test_sighup_makes_every_worker_read_the_file_again(start, tmp_path):
-    shared = await start(RULES)
-    (tmp_path / "scenario.yaml").write_text(RULES.replace("name: halt", "name: reread"))
-    shared.rack.workers.signal(signal.SIGHUP)
-    async with asyncio.timeout(60):
-        while [rule["name"] for rule in (await shared.ask("/rules"))[1]] != ["seen", "reread"]:
-            pass  # each round is a request to both
+async def test_a_worker_whose_recording_cannot_begin_again_comes_back_without_one(start, tmp_path):
+    folder = tmp_path / "records"
+    rack = await start(sleds=2, record=str(folder))
+    folder.rename(tmp_path / "moved")
+    folder.write_text("the disk takes no more")
+    await rack.dies(rack.rack.workers.all[1])
+    await rack.create("web-1", "web-2")
+    await rack.expect("web-2", "running")
 
 
 async def test_sighup_does_not_kill_a_worker_that_is_on_its_way_up_and_that_has_the_new_rules_then(start, tmp_path):
@@ -457,12 +438,14 @@ async def test_a_worker_that_no_process_can_be_made_for_comes_back_at_its_addres
     assert [each.address for each in shared.rack.handles] == before
 
 
-async def test_while_a_part_is_away_a_list_is_refused_and_not_shortened(start):
+async def test_while_a_part_is_away_a_list_is_not_shortened_and_nobody_says_that_there_is_no_such_vmm(start):
     shared = await start()
     shared.rack.workers.all[1].ready = None
     status, answer = await shared.ask("/vmms")
     assert status == 503
     assert answer["message"].startswith("sled-3 to sled-4 cannot be asked: a worker that has ended is started again")
+    status, answer = await shared.ask("/vmms/web")
+    assert (status, answer["message"].split(":")[0]) == (503, "sled-3 to sled-4 cannot be asked")
 
 
 async def test_what_any_worker_knows_is_told_also_while_one_of_them_hangs(start):
@@ -536,13 +519,6 @@ async def test_a_worker_that_turns_is_heard_also_after_it_was_silent(start):
             await asyncio.sleep(0.02)
 
 
-async def test_while_a_part_is_away_nobody_says_that_there_is_no_such_vmm(start):
-    shared = await start()
-    shared.rack.workers.all[1].ready = None
-    status, answer = await shared.ask("/vmms/web")
-    assert (status, answer["message"].split(":")[0]) == (503, "sled-3 to sled-4 cannot be asked")
-
-
 async def test_a_foreign_page_cannot_use_the_front(start):
     shared = await start()
     async with shared.http.get(f"http://{shared.control}/vmms", headers={"host": "evil.example"}) as answer:
@@ -591,6 +567,12 @@ def test_figures_of_one_series_are_added_up_and_comments_said_once():
     assert sums([one, two]) == '# TYPE a counter\na{kind="x"} 11\na{kind="y"} 2\n# TYPE b gauge\nb 3.5\nc 1\n'
 
 
+def test_what_says_who_a_program_is_counts_once_whatever_its_labels():
+    """Queries multiply by it, to have its labels."""
+    one = 'target_info{service_name="sim-sled"} 1.0\nprocess_max_fds 20000.0\n'
+    assert sums([one, one]) == 'target_info{service_name="sim-sled"} 1\nprocess_max_fds 20000\n'
+
+
 def test_what_a_rack_of_workers_cannot_do_has_a_sentence():
     clocks = [("POST", f"/{word}") for word in ("pause", "resume", "step", "until")]
     whole = [("GET", "/snapshot"), ("POST", "/restore")]
@@ -610,7 +592,7 @@ async def frames(rack):
     return whole, vms, parts
 
 
-async def test_the_page_shows_all_workers_as_one_rack(start):
+async def test_the_page_shows_all_workers_as_one_rack_and_rules_count_and_fire_in_all_of_them(start):
     rack = await start(RULES)
     await rack.create("web-1", "web-2", "web-3", "web-4")
     for name in ("web-1", "web-2", "web-3", "web-4"):
@@ -625,6 +607,10 @@ async def test_the_page_shows_all_workers_as_one_rack(start):
     async with rack.http.get(f"http://{rack.control}/page/main.js") as answer:
         assert answer.status == 200
         assert "script-src 'self'" in answer.headers["content-security-policy"]
+    _, rules = await rack.ask("/rules")
+    assert [(rule["name"], rule["fired"]) for rule in rules] == [("seen", 1), ("halt", 0)]
+    await rack.fails("web-2", "/fire/stop-it")  # by hand, where it can
+    assert (await rack.ask("/fire/nothing", "POST"))[0] == 404
 
 
 async def test_the_page_is_told_everything_again_when_a_worker_has_died(start):
@@ -649,21 +635,14 @@ async def test_the_page_is_told_everything_again_when_a_worker_has_died(start):
     assert sum(len(part["sleds"]) for part in parts) == 4
 
 
-async def test_both_sides_of_a_migration_between_processes_are_one_story(start):
+async def test_a_vm_migrates_from_one_process_to_another_and_both_sides_are_one_story(start):
     rack = await start()
     await rack.create("web-1")
     await rack.expect("web-1", "running")
     source = await rack.sled_of("web-1")
-    here = rack.worker_of(source)
-    target = next(str(each.id) for each in rack.rack.handles if rack.worker_of(str(each.id)) is not here)
-    status, answer = await rack.ask(
-        "/v1/instances/web-1/migrate", "POST", {"dst_sled_id": target}, rack.rack.server.control
-    )
-    assert status < 300, answer
-    async with asyncio.timeout(60):
-        while await rack.sled_of("web-1") != target:
-            await asyncio.sleep(0.05)
-    await rack.expect("web-1", "running")
+    target = await rack.migrates("web-1")
+    [row] = (await rack.ask("/vmms"))[1]
+    assert row["sled_id"] == target
     _, story = await rack.ask("/vmms/web-1/story")
     assert [life["sled"] for life in story["lives"]] == [source, target]
     assert set(story["lives"][0]["migrations"]) & set(story["lives"][1]["migrations"])

@@ -46,13 +46,13 @@ def test_the_first_signal_decides_and_later_ones_are_not_heard_not_even_when_the
             stop = ending.asked()
             os.kill(os.getpid(), signal.{name})
             code = await stop
-            for each in (signal.SIGTERM, signal.SIGINT):
+            for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 os.kill(os.getpid(), each)
             await asyncio.sleep(0)
             return code
 
         code = asyncio.run(serve())
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.kill(os.getpid(), each)
         print("in order")
         raise SystemExit(code)

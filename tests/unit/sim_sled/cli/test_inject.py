@@ -43,6 +43,20 @@ def test_the_nearest_name_is_told(capsys):
     assert "there is no 'stal' to inject (did you mean 'stall'?)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        ("power_off_sled", "is done to a sled, not to a VMM: write a rule with `when: {manual: NAME}`"),
+        ("drop", "is done to a request or a report, or to Nexus, not to a VMM: write a rule"),
+    ],
+)
+def test_of_an_action_that_is_not_done_to_a_vmm_it_is_told_how_it_is_done(action, said, capsys):
+    """The language has it, so it used to be no answer that there is none."""
+    with pytest.raises(typer.Exit):
+        _fault(action, "")
+    assert f"'{action}' {said}" in capsys.readouterr().err
+
+
 @in_one_test(
     "action", ["stall: forever", "hold: {publish: '*'}", "kill_propolis: {}", "forget_vmm: {}", "guest: halt"]
 )

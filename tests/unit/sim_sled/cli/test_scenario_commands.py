@@ -14,6 +14,7 @@ from sim_sled.campaign.explore import Explored, Group
 from sim_sled.cli.exploring import brief
 from sim_sled.cli.main import app
 from sim_sled.core.event import Event
+from sim_sled.language.actions import ACTIONS
 from sim_sled.play import library
 
 LIBRARY = Path(__file__).parents[4] / "scenarios"
@@ -373,6 +374,19 @@ def test_who_gives_a_trace_for_a_scenario_is_told_what_to_do_with_it(command, tm
     result = sim_sled(command, trace)
     assert result.exit_code == 2
     assert "x.trace:1:1: E106 this is the trace of a run, and no scenario: `sim-sled replay`" in result.output
+
+
+def test_the_reference_says_which_actions_there_are_and_what_one_does():
+    there = sim_sled("scenario", "reference", "actions").stdout
+    assert [line.split("`")[1] for line in there.splitlines() if line.startswith("* ")] == list(ACTIONS)
+    assert "* `reset`: Close the connection without an answer, nothing carried out.\n" in there
+    one = sim_sled("scenario", "reference", "Stall").stdout
+    assert one.startswith("### stall\n")
+    assert (one.count("#"), "`lasts`" in one) == (3, True)
+    typed = sim_sled("scenario", "reference", "stal")
+    said = "sim-sled: the reference has no part 'stal' (did you mean 'stall'?)\n"
+    assert (typed.exit_code, typed.stderr) == (2, said)
+    assert "; there are: scenario, fleet, shape, " in sim_sled("scenario", "reference", "x").stderr
 
 
 @pytest.mark.parametrize("command", ["list", "schema", "reference"])

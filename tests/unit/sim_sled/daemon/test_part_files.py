@@ -85,6 +85,28 @@ def test_the_first_line_stays_whatever_the_disk_does(tmp_path):
     assert (tmp_path / "r" / "part-00001.jsonl").read_bytes() == b'{"recording":3}\n[1'
 
 
+@pytest.mark.parametrize("room", [None, 0, 5], ids=["no file", "an empty one", "half a line"])
+def test_a_recording_whose_next_part_cannot_begin_says_so_at_the_end_of_the_one_before(tmp_path, monkeypatch, room):
+    files = PartFiles(tmp_path / "r", part_bytes=40)
+    files.begin()
+    files.write(b"[1]\n" * 10)
+    begin = files.begin
+
+    def begins():
+        if room is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        begin()
+        files._file = FullDisk(files._file, room)
+
+    monkeypatch.setattr(files, "begin", begins)
+    with pytest.raises(OSError, match="No space"):
+        files.write(b'["a longer line"]\n' * 3)
+    files.end(b'{"end":1}\n')
+    files.close()
+    [only] = (tmp_path / "r").iterdir()
+    assert only.read_bytes() == b"[1]\n" * 7 + b'{"end":1}\n'
+
+
 def test_two_recordings_that_begin_at_once_in_one_folder_are_told_apart(tmp_path):
     one, other = PartFiles(tmp_path / "r"), PartFiles(tmp_path / "r")
     with one.usable():

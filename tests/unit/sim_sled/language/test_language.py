@@ -41,7 +41,16 @@ def test_an_example_of_the_design_loads_as_printed(path):
 
 @in_one_test("path", EXAMPLES, ids=lambda p: p.stem)
 def test_an_example_of_the_design_runs_as_printed(path):
-    outcome = run_files([str(path)], RunOptions(seed=1))
+    runs_as_printed(path, until_us=300_000_000 if path.stem == "load" else None)
+
+
+@pytest.mark.long
+def test_half_an_hour_of_load_runs_as_printed():
+    runs_as_printed(next(path for path in EXAMPLES if path.stem == "load"))
+
+
+def runs_as_printed(path, **options):
+    outcome = run_files([str(path)], RunOptions(seed=1, **options))
     assert outcome.code == 0, outcome.out
     assert "played" in outcome.err or "internal" not in path.read_text()
 
@@ -380,6 +389,18 @@ def test_a_duration_for_people_is_near_to_what_it_is_and_is_read_back(us):
 )
 def test_an_action_that_is_only_named_is_told_how_it_is_written(named, said):
     _, problems = parse_scenario(f"version: 1\nrules: [{{name: x, when: {{publish: running}}, do: {named}}}]\n")
+    assert said in problems.text()
+
+
+@in_one_test(
+    ("when", "said"),
+    [
+        ("manual", "not one value; write when: {manual: ...}"),
+        ("{thing: x}", "unknown trigger 'thing'; known: request, response, state, "),
+    ],
+)
+def test_whoever_writes_no_trigger_is_told_how_or_which_there_are(when, said):
+    _, problems = parse_scenario(f"version: 1\nrules: [{{name: x, when: {when}, do: {{note: hi}}}}]\n")
     assert said in problems.text()
 
 

@@ -52,6 +52,42 @@ def test_the_examples_pass_under_xdist(pytester):
     assert done.ret == 0, done.stdout.str()
 
 
+def test_a_test_says_when_something_goes_wrong(project):
+    """A sled without power in the middle of it, a VM that hangs until the test lets it go."""
+    project(
+        '''
+        import pytest
+
+        RULES = """
+        version: 1
+        rules:
+        - {name: dies, for: {sled: sled-1}, when: {manual: off}, do: {power_off_sled: {lasts: 1h}}}
+        """
+
+        @pytest.mark.scenario(RULES)
+        async def test_all(sim_rack, nexus_model):
+            web = await nexus_model.create_instance("web")
+            await sim_rack.expect(web, "running", within=60)
+            rule = sim_rack.inject(web, "stall: forever")
+            await nexus_model.stop_instance(web)
+            assert nexus_model.state(web) == "stopping"
+            sim_rack.release(rule)
+            await sim_rack.expect(web, "destroyed", within=60)
+            for wrong, says in (
+                (lambda: sim_rack.fire("of"), "no rule waits for 'of' .did you mean 'off'"),
+                (lambda: sim_rack.release(rule), "holds nothing"),
+                (lambda: sim_rack.inject(web, "stall: soon"), "is not a duration"),
+                (lambda: sim_rack.inject(web, "stall: 1s"), "'stall' had no effect: the VMM was gone by then"),
+            ):
+                with pytest.raises(ValueError, match=says):
+                    wrong()
+            sim_rack.assert_fired("dies", times=0)
+            sim_rack.fire("off")
+            sim_rack.assert_fired("dies")
+        '''
+    ).assert_outcomes(passed=1)
+
+
 def test_a_coroutine_is_run_in_a_project_that_has_configured_nothing(pytester):
     """What the guide's first example is pasted into: pytest-asyncio is strict there, and asks for a mark."""
     pytester.makepyfile(
