@@ -39,6 +39,12 @@ NOT_BY_A_PAGE: Final = frozenset({"cross-site", "same-site"})
 """Of `sec-fetch-site`: a page of elsewhere loads this, as an image or a script, which says no origin."""
 
 
+_UNKNOWN: Final = (
+    "the control API does not know this host by the name in the request: "
+    "names beside localhost are told to it at its start (--control-host; of propolis-stub control_hosts)"
+)
+
+
 class Guard:
     """Who may use a control API. `hosts`: further names of its listener, without ports."""
 
@@ -52,7 +58,7 @@ class Guard:
         """
         host = request.headers.get("host", "")
         if not self._is_ours(host, request):
-            raise Refused(403, "the control API does not know this host by the name in the request")
+            raise Refused(403, _UNKNOWN)
         for origin in request.headers.getall("origin", ()):
             if origin.lower() != f"http://{host.lower()}":
                 raise Refused(403, "the control API takes no requests from pages of elsewhere")
@@ -78,12 +84,14 @@ class Guard:
             told = ip_address(name)
         except ValueError:
             return False
+        if told.is_loopback or told.is_unspecified:  # as localhost: nobody makes these lead here from elsewhere
+            return True
         transport = request.transport
         here = None if transport is None else transport.get_extra_info("sockname")
         if not isinstance(here, tuple):
             return False
         listens = ip_address(str(here[0]).partition("%")[0])
-        return told in {listens, getattr(listens, "ipv4_mapped", None)} or (told.is_loopback and listens.is_loopback)
+        return told in {listens, getattr(listens, "ipv4_mapped", None)}
 
 
 def _is_followed_link(request: web.BaseRequest) -> bool:

@@ -21,7 +21,9 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import re
+import socket
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -605,12 +607,24 @@ class PortRange:
         raise OSError(errno.EADDRINUSE, f"no port from {self.FIRST} to {self.END - 1} of {host} is free")
 
 
+def bound(listening: asyncio.Server, host: str) -> asyncio.Server:
+    """It, if it listens. Raises OSError if not: loops pass over a socket that cannot be made (too many open files, a
+    kernel without IPv6), and make a server that has none.
+    """
+    if not listening.sockets:
+        listening.close()
+        socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET).close()  # this one is told why
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # by now it could be made
+    return listening
+
+
 _TOLD_ONCE: Final = ToldOnce()
 
 
 async def listen(server: web.Server, address: SocketAddress, backlog: int = BACKLOG) -> Listener:
     """Binds `server` to `address`; port 0 draws one. Raises `OSError`."""
     logging.getLogger("asyncio").addFilter(_TOLD_ONCE)
-    listening = await asyncio.get_running_loop().create_server(server, address.host, address.port, backlog=backlog)
+    loop = asyncio.get_running_loop()
+    listening = bound(await loop.create_server(server, address.host, address.port, backlog=backlog), address.host)
     name = listening.sockets[0].getsockname()
     return Listener(str(SocketAddress(name[0], name[1])), server, listening)

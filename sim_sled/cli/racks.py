@@ -148,7 +148,8 @@ def down(name: Name = None, rack: Rack = None) -> None:
             raise typer.Exit(NO_NEXUS)
     name, found = rack_named(asked)
     with known.ending(name) as ended, _last_words(name):
-        os.kill(found["pid"], signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(found["pid"], signal.SIGTERM)
         until = time.monotonic() + END_S  # noqa: TID251 -- a person waits
         while name in known.running():
             if time.monotonic() > until:  # noqa: TID251 -- same

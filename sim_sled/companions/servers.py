@@ -18,7 +18,7 @@ from uuid import UUID
 
 from msgspec import Struct, field
 
-from nexus_client.dropshot.listen import stop_accepting
+from nexus_client.dropshot.listen import bound, stop_accepting
 from nexus_client.dropshot.text import SocketAddress
 from sim_sled import logs
 from sim_sled.core.config import SledConfig
@@ -131,9 +131,9 @@ class Companions:
         for attempt in range(DNS_TRIES):
             # TCP draws the port: it is what everybody else's connections have taken, UDP is mostly free
             tcp = await asyncio.start_server(self._lookup.tcp, wanted.host, wanted.port, backlog=BACKLOG)
-            bound = _bound(tcp.sockets[0])
+            there = _bound(bound(tcp, wanted.host).sockets[0])
             try:
-                same = (wanted.host, SocketAddress.parse(bound).port)
+                same = (wanted.host, SocketAddress.parse(there).port)
                 self._udp, _ = await loop.create_datagram_endpoint(self._lookup.udp, same)
             except OSError:
                 tcp.close()
@@ -141,7 +141,7 @@ class Companions:
                     raise
                 continue
             self._listeners.append(tcp)
-            self.addresses.dns = bound
+            self.addresses.dns = there
             return
 
     async def _bind(self, ip: str, port: int, api: Callable[[], Api], *, asked: bool) -> str:
@@ -149,12 +149,12 @@ class Companions:
         loop = asyncio.get_running_loop()
         behind = _Behind(self._host, self._sled.config.sled_id, api, self._servers)
         try:
-            listener = await loop.create_server(behind, ip, port, backlog=BACKLOG)
+            listener = bound(await loop.create_server(behind, ip, port, backlog=BACKLOG), ip)
         except OSError as error:
             if asked or port == 0 or error.errno not in _NOT_TO_BE_HAD:
                 raise
             _log.warning("the port of a rack is taken, any other one is used", address=str(SocketAddress(ip, port)))
-            listener = await loop.create_server(behind, ip, 0, backlog=BACKLOG)
+            listener = bound(await loop.create_server(behind, ip, 0, backlog=BACKLOG), ip)
         self._listeners.append(listener)
         return _bound(listener.sockets[0])
 
@@ -202,7 +202,8 @@ class Companions:
         servers: list[web.Server] = []
         behind = _Behind(self._host, self._sled.config.sled_id, made, servers)
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(behind, address.host, address.port, backlog=BACKLOG)
+        listening = await loop.create_server(behind, address.host, address.port, backlog=BACKLOG)
+        listener = bound(listening, address.host)
         return _Zone(_bound(listener.sockets[0]), listener, servers)
 
     def stop_accepting(self) -> None:

@@ -244,7 +244,7 @@ class Daemon:
                 self._retries_as_ruled(sled)
                 self.engine.cast.join(name or str(config.sled_id), config.sled_id)
             await self._listen(sled)
-        except (OSError, ValueError):
+        except BaseException:
             self._gone(config.sled_id)
             raise
         self.reporting.join(config.sled_id)

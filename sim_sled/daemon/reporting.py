@@ -55,7 +55,8 @@ class Reporting:
         self.registered: dict[UUID, asyncio.Event] = {sled_id: asyncio.Event() for sled_id in sled_ids}
         self.unregistered = set(self.registered)
         self.refused: asyncio.Future[RegistrationRefused] | None = None
-        """Set when Nexus refuses a registration for good. None before `open`."""
+        """Set when Nexus refuses a registration for good, as long as that sled is here. None before `open`."""
+        self._refusals: set[UUID] = set()
         self.changed = asyncio.Event()
         """Set by each answer to a state."""
         self._hear, self._name_of = hear, name_of
@@ -97,6 +98,13 @@ class Reporting:
         """Nobody waits for this one's registration any more."""
         self.registered.pop(sled_id, None)
         self.unregistered.discard(sled_id)
+        self._is_refused_no_more(sled_id)
+
+    def _is_refused_no_more(self, sled_id: UUID) -> None:
+        if sled_id in self._refusals:
+            self._refusals.discard(sled_id)
+            if not self._refusals:  # whoever joins later is told of its own refusal only
+                self.refused = asyncio.get_running_loop().create_future()
 
     @property
     def waiting(self) -> int:
@@ -164,7 +172,9 @@ class Reporting:
             self.registered[effect.sled_id].set()
             self.unregistered.discard(effect.sled_id)
             self._not_ready.pop(effect.sled_id, None)
+            self._is_refused_no_more(effect.sled_id)
         elif isinstance(news, RegistrationRefused):
+            self._refusals.add(effect.sled_id)
             self._log.error("Nexus refuses the registration", sled=sled, why=news.message)
             if self.refused is not None and not self.refused.done():
                 self.refused.set_result(news)

@@ -234,15 +234,16 @@ async def _start(stack: contextlib.AsyncExitStack, daemon: Daemon, serving: Serv
 
 async def _wait(daemon: Daemon, stop: asyncio.Future[int], serving: ServeOptions) -> int:
     """Until a signal, a refusal, or Nexus stays away for longer than somebody wants to wait."""
-    assert daemon.reporting.refused is not None
-    waiting: set[asyncio.Future[Any]] = {stop, daemon.reporting.refused}
+    refused = daemon.reporting.refused
+    assert refused is not None
+    waiting: set[asyncio.Future[Any]] = {stop, refused}
     ready: asyncio.Future[Any] | None = None
     if serving.nexus_wait_s is not None:
         ready = asyncio.ensure_future(asyncio.wait_for(_registered(daemon), serving.nexus_wait_s))
         waiting.add(ready)
     while True:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if daemon.reporting.refused in done:
+        if refused in done:
             return NO_NEXUS
         if stop in done:
             if ready is not None:

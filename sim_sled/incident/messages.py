@@ -14,6 +14,7 @@ from typing import Final
 
 import attrs
 
+from nexus_client.dropshot.durations import microseconds
 from sim_sled.incident.facts import (
     Agent,
     Answered,
@@ -361,6 +362,19 @@ def _agent(step: str) -> Callable[[LogLine], list[Fact]]:
     return lambda line: _make(Agent, line, step=step)
 
 
+def _own_down(line: LogLine) -> list[Fact]:
+    """A sled of our own without power, or rebooted: the line says for how long. Not of one that stays off."""
+    lasts_us = microseconds(line.msg.rpartition(" ")[2])
+    if line.text("kind") != "sled" or line.time_us is None or lasts_us is None:
+        return []
+    up: dict[str, object] = {"pid": 0, "at_us": line.time_us + int(lasts_us)}  # the process of all sleds is one
+    return [
+        *_make(Agent, line, step="died", pid=0),
+        *_make(Agent, line, step="boots", **up),
+        *_make(Agent, line, step="starts", **up),
+    ]
+
+
 def _nexus(step: str) -> Callable[[LogLine], list[Fact]]:
     return lambda line: _make(NexusStep, line, step=step)
 
@@ -468,6 +482,8 @@ _TABLES: Final[dict[str, tuple[_Row, ...]]] = {
         ("observed new propolis state", _observed),  # 25
         ("observing new propolis state", _observed),  # 25 before 2025-04
         ("vmm state changed", _failed_at_last),  # our own
+        ("power down for ", _own_down),  # our own
+        ("reboot down for ", _own_down),  # our own
         ("nexus asks for a state", _wanted),  # our own
         ("refused a state that nexus asks for", _wanted),  # our own
         ("publishing instance state update to nexus", _published),  # 27

@@ -18,6 +18,7 @@ import yaml
 from support import processes
 from support.deploying import ROOT, ended, line_with, started
 
+SLED = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
 PROGRAM = [sys.executable, "-m", "sim_sled"]
 FORKED = processes.forked("sim_sled")
 """What is tested of most commands is their words. Those of the action and of the service manager start."""
@@ -252,6 +253,10 @@ def test_the_unit_s_command_runs(environ, tmp_path):
     assert "there is no scenario to read again" in said, "a rack that is reloaded goes on, whatever there is to read"
 
 
+def real(program, *words):
+    return [sys.executable, "-m", program, *words]
+
+
 def notified(words, text, environ, tmp_path, reload=None):
     """What a program tells its service manager, from start to SIGTERM, and what it printed; `reload` is run between
     these, as the manager would.
@@ -277,11 +282,15 @@ def notified(words, text, environ, tmp_path, reload=None):
     return heard, said
 
 
-def test_every_program_tells_its_service_manager(environ, tmp_path):
+@pytest.mark.parametrize(
+    "start", [pytest.param(processes.forked, id="forked"), pytest.param(real, id="real", marks=pytest.mark.long)]
+)
+def test_every_program_tells_its_service_manager(environ, tmp_path, start):
+    """The imports of those that are forked in every run are also those of the `up` that is real (test_up.py)."""
     for words in (
-        [*PROGRAM, "nexus", "[::1]:0"],
-        [*PROGRAM, "serve", "914e42ed-0e74-4719-90d7-21c1b5c132a2", "[::1]:0", "[::1]:9", "--shutdown-wait", "0"],
-        [sys.executable, "-m", "propolis_stub", "serve", "[::1]:0"],
+        start("sim_sled", "nexus", "[::1]:0"),
+        start("sim_sled", "serve", SLED, "[::1]:0", "[::1]:9", "--shutdown-wait", "0"),
+        real("propolis_stub", "serve", "[::1]:0"),
     ):
         heard, _ = notified(words, "", environ, tmp_path)
         assert heard == ["READY=1", "STOPPING=1"], words

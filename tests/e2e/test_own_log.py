@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import random
+import re
 import sys
 
 import pytest
@@ -69,6 +70,29 @@ async def test_our_own_log_imports_into_a_scenario_that_plays_the_same_run(writt
     lied = [line.replace('"to": "stopping"', '"to": "rebooting"') for line in text.splitlines()]
     log.write_text("\n".join(lied) + "\n")
     assert import_logs([str(log)], "again", None).differences
+
+
+async def test_a_sled_that_lost_power_is_no_user_who_stops_and_starts(written, tmp_path):
+    """Its log used to become an orderly stop, which nobody had asked for."""
+    rule = "{name: dies, for: {sled: sled-1}, when: {manual: dies}, do: {power_off_sled: {lasts: 10s}}}"
+    scenario, problems = parse_scenario(f"version: 1\nname: power\nfleet: {{sleds: 2}}\nrules: [{rule}]\n")
+    assert scenario is not None, problems.text()
+    async with SmallRack(scenario=scenario) as rack:
+        pausing = rack.daemon.pausing
+        pausing.pause()
+        for name in ("web-1", "web-2"):
+            await rack.create_instance(name)
+        await pausing.until(20_000_000, None)
+        assert {rack.meant(name).sled_id for name in ("web-1", "web-2")} == {each.id for each in rack.handles}
+        rack.fire("dies")
+        await pausing.until(300_000_000, None)
+    log = tmp_path / "own.log"
+    log.write_text(written())
+    found = import_logs([str(log)], "again", None)
+    assert not found.differences, "\n".join(map(str, found.differences)) + "\n" + found.text
+    rule = r"for: {sled: sled-1}\n  when: {at: \S+s}\n  do: {reboot_sled: {down: (9\.9\d*|10)s}}"
+    assert re.search(rule, found.text)
+    assert "  stop: " not in found.text
 
 
 FAULTS = """

@@ -322,7 +322,11 @@ def test_a_pacer_of_ones_own_cannot_be_recorded(tmp_path):
         Daemon([], Options(nexus="[::1]:9", pacer=Own()), recorder=Recorder(tmp_path, {}))
 
 
-async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(TAPES[::2], id="half of it"), pytest.param(TAPES[1::2], id="the rest", marks=pytest.mark.long)],
+)
+async def test_whatever_a_sled_is_asked_replays_without_a_difference(names, tmp_path):
     async def played(name):
         [tape] = [each for each in tapes() if each.stem == name]
         sled = DaemonSled(explicit=False, pacer=PresetPacer("sim"), record=Recorder(tmp_path / name, {}))
@@ -334,8 +338,8 @@ async def test_whatever_a_sled_is_asked_replays_without_a_difference(tmp_path):
         assert (copied.said, copied.copy.difference) == ("", None), name
         return found.turns
 
-    turns = await asyncio.gather(*map(played, TAPES))
-    assert sum(turns) > 200
+    turns = await asyncio.gather(*map(played, names))
+    assert sum(turns) > 90
 
 
 async def test_a_tape_of_a_recording_is_played_by_a_fresh_sled(tmp_path):

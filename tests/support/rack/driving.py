@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -310,13 +311,15 @@ def _walk(thing: Any, met: dict[int, tuple[int, Any]]) -> Any:
         return [_walk(each, met) for each in thing]
     if isinstance(thing, set | frozenset):
         return sorted(repr(_walk(each, met)) for each in thing)
-    names = [name for cls in type(thing).__mro__ for name in getattr(cls, "__slots__", ())]
-    names += list(getattr(thing, "__dict__", ()))
-    return {
-        "": type(thing).__name__,
-        **{
-            name: _walk(getattr(thing, name), met)
-            for name in names
-            if name not in _NOT_STATE and not name.startswith("__") and hasattr(thing, name)
-        },
-    }
+    names = (*_slots(type(thing)), *filter(_is_state, getattr(thing, "__dict__", ())))
+    found = {name: _walk(getattr(thing, name), met) for name in names if hasattr(thing, name)}
+    return {"": type(thing).__name__, **found}
+
+
+@cache
+def _slots(kind: type) -> list[str]:
+    return [name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()) if _is_state(name)]
+
+
+def _is_state(name: str) -> bool:
+    return name not in _NOT_STATE and not name.startswith("__")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypedDict
 
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 from support.rows import in_one_test
 
 from nexus_client.dropshot import openapi
@@ -113,6 +115,8 @@ OURS = [
     "[::1]:PORT",
     "127.0.0.2:9",
     "ip6-localhost",
+    "0.0.0.0:PORT",  # where `--control 0.0.0.0:0` listens, as port files say it
+    "[::]:PORT",
 ]
 FOREIGN = ["evil.example", "evil.example:PORT", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1",
            "[fd00::1]:PORT", "x",
@@ -124,6 +128,23 @@ FOREIGN = ["evil.example", "evil.example:PORT", "localhost.evil.example", "127.0
 async def test_a_name_of_the_listener_is_taken(host):
     async with serving() as ask:
         assert await ask("GET /look", f"host: {host}") == (200, "seen")
+
+
+@in_one_test(
+    ("host", "answer"),
+    [
+        ("127.0.0.1:12300", nullcontext()),
+        ("[::1]:12300", nullcontext()),
+        ("172.17.0.2:12300", nullcontext()),
+        ("172.17.0.3:12300", pytest.raises(Refused, match="--control-host")),
+        ("sleds:12300", pytest.raises(Refused, match="--control-host")),
+    ],
+)
+def test_a_port_that_a_container_engine_publishes_is_asked_for_by_the_machine_s_own_address(host, answer):
+    transport = SimpleNamespace(get_extra_info=lambda _: ("172.17.0.2", 12300))
+    request = SimpleNamespace(headers=CIMultiDict(host=host), transport=transport, method="GET", can_read_body=False)
+    with answer:
+        Guard(None).check(request)
 
 
 @in_one_test("host", FOREIGN)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import os
 import socket
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -596,6 +598,17 @@ def test_a_range_goes_round_once_from_anywhere():
 async def test_what_is_wrong_with_an_address_is_said_at_the_first_port():
     with pytest.raises(OSError, match="assign requested address"):
         await PortRange(0).listen(Server(echo), "192.0.2.1")
+
+
+async def test_a_socket_that_cannot_be_made_is_told_as_such(monkeypatch):
+    """The loop passes over it, and gives a server that listens nowhere."""
+
+    def none_left(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    with pytest.raises(OSError, match="Too many open files"):
+        await listen(Server(echo), SocketAddress("::1", 0))
 
 
 async def test_a_large_body_that_pauses_its_connection_is_read_to_its_end():

@@ -121,7 +121,7 @@ def test_the_chance_of_a_run_decides_nothing_of_what_is_played():
 
 
 def test_one_number_is_the_whole_run(tmp_path):
-    seed = fresh(1, 3)
+    seed = fresh(1, 0)
     trace = tmp_path / "one.trace"
     path = str(library.folder() / "happy.yaml")
     run_files([path], RunOptions(seed=seed, swarm=True, trace=trace))

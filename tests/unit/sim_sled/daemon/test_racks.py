@@ -15,7 +15,7 @@ import pytest
 from nexus_client.dropshot import collector
 from sim_sled.cli import up
 from sim_sled.cli.control_client import where
-from sim_sled.cli.racks import called
+from sim_sled.cli.racks import called, down
 from sim_sled.cli.up import addresses_of
 from sim_sled.daemon import racks
 from sim_sled.daemon.small_rack import FLEET_MAX, RackError, handle_of
@@ -142,3 +142,16 @@ async def test_sleds_that_came_are_found_though_not_all_did_and_are_there_though
         await scaled(1)
         stop.set_result(0)
         assert await ready == 0
+
+
+def test_a_rack_that_ends_by_itself_just_when_somebody_ends_it_has_ended(monkeypatch, capsys):
+    claim = racks.claimed("demo")
+    racks.publish(claim.__enter__(), {"pid": 1})
+
+    def too_late(_pid, _signal):
+        claim.__exit__(None, None, None)
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", too_late)
+    down("demo", None)
+    assert capsys.readouterr().out == "rack demo has ended\n"

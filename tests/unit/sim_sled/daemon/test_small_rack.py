@@ -1,11 +1,15 @@
 """A rack's start and its end, where somebody is in the way."""
 
 import asyncio
+import errno
+import os
+import socket
 
 import pytest
 from support.rows import in_one_test
 
 from nexus_client.dropshot import ending
+from nexus_client.registration import RegistrationRefused
 from nexus_client.types import SledRole, VmmState
 from sim_sled.cli.serve import OF_A_SHAPE, shaped
 from sim_sled.core import contract
@@ -13,7 +17,7 @@ from sim_sled.core.config import Hardware, SledConfig
 from sim_sled.daemon.looking import Unmet
 from sim_sled.daemon.page import Feed
 from sim_sled.daemon.sightings import Sightings
-from sim_sled.daemon.small_rack import SmallRack, sled_id_of
+from sim_sled.daemon.small_rack import RackError, SmallRack, sled_id_of
 from sim_sled.daemon.snapshot import Refused, Snapshots
 from sim_sled.language.check import parse_scenario
 from sim_sled.play.fleet import engine_for
@@ -42,6 +46,29 @@ async def test_whoever_scales_at_the_same_time_has_a_turn_each():
         assert [handle.id for handle in rack.handles] == [sled_id_of(rack.name, number) for number in (1, 2, 3)]
         assert {handle.id for handle in rack.handles} == set(rack.daemon.rack.sleds)
         await rack.scale(4)
+
+
+async def test_a_sled_for_which_there_is_no_socket_is_not_there_and_may_come_later(monkeypatch):
+    def none_left(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with SmallRack(sleds=1) as rack:
+        with monkeypatch.context() as without:
+            without.setattr(socket, "socket", none_left)
+            with pytest.raises(OSError, match="Too many open files"):
+                await rack.scale(2)
+        assert len(rack.daemon.rack.sleds) == 1
+        await rack.scale(2)
+
+
+async def test_a_sled_that_nexus_refused_and_that_has_left_is_in_nobodys_way():
+    async with SmallRack(sleds=2) as rack:
+        refusal = RegistrationRefused("Nexus does not like its serial", 400)
+        rack.daemon.reporting.news(contract.RegistrationNews(sled_id_of(rack.name, 2), refusal))
+        with pytest.raises(RackError, match="does not like its serial"):
+            await rack.scale(3)
+        await rack.scale(1)
+        await rack.scale(3)
 
 
 async def test_a_vm_whose_sled_has_left_the_rack_can_still_be_asked_about():
