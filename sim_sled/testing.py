@@ -102,12 +102,16 @@ class _Loop:
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def now(self, act: Callable[[], T]) -> T:
-        """Reads something where nothing can change meanwhile."""
+        """Reads or does something where nothing can change meanwhile."""
+        __tracebackhide__ = True  # what the reader looks for is the line of his own test
 
         async def read() -> T:
             return act()
 
-        return self.call(read())
+        try:
+            return self.call(read())
+        except ValueError as error:  # refused: it says it all
+            raise error.with_traceback(None) from None
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -204,16 +208,19 @@ class SimRack:
 
     def fire(self, name: str) -> None:
         """Fires the rules that wait for it: `when: {manual: NAME}`."""
+        __tracebackhide__ = True  # as above
         self._loop.now(lambda: self.rack.fire(name))
 
     def release(self, rule: str) -> None:
         """Lets go what a rule holds: reports, or a stalled VM."""
+        __tracebackhide__ = True  # as above
         self._loop.now(lambda: self.rack.release(rule))
 
     def inject(self, who: str | UUID | Instance | Sighting, action: str) -> str:
         """Does an action of the scenario language to a VMM, now: `stall: 30s`, `set_state: failed`. Returns the name
         of its rule, for `release`.
         """
+        __tracebackhide__ = True  # as above
         return self._loop.now(lambda: self.rack.inject(who, action))
 
     def expect(

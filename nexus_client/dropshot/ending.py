@@ -119,7 +119,7 @@ async def unless(stop: asyncio.Future[int], work: Coroutine[Any, Any, None]) -> 
     task = asyncio.ensure_future(work)
     waiting: set[asyncio.Future[Any]] = {task, stop}
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    if not stop.done():
+    if not stop.done() or (task.done() and not (task.cancelled() or task.exception())):  # in one turn
         await task
         return True
     task.cancel()

@@ -334,7 +334,7 @@ def reload_from(load: Callable[[Scenario], None], path: Path, played: Played) ->
     """SIGHUP: the file is validated first; the old rules stay if it is bad."""
     log = logs.get("serve")
     try:
-        scenario = load_one(path)
+        scenario = load_again(path)
     except BadScenario as bad:
         played.last_error = str(bad)
         log.error("the scenario is bad, the old rules stay", problems=str(bad))  # noqa: TRY400 -- no trace wanted
@@ -356,6 +356,13 @@ def load_one(path: Path) -> Scenario:
     if problems.errors or loaded[0].scenario is None:
         raise BadScenario(problems.text())
     return loaded[0].scenario
+
+
+def load_again(path: Path) -> Scenario:
+    """The same while a daemon runs. What is a pipe or a device by now is no file: waiting for it, all would stand."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadScenario(f"{path}: not a regular file")
+    return load_one(path)
 
 
 def _ports(daemon: Daemon, control: str | None) -> dict[str, Any]:

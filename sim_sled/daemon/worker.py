@@ -34,7 +34,7 @@ from sim_sled.daemon.part_files import CannotRecord
 from sim_sled.daemon.propolis_mode import PropolisMode
 from sim_sled.daemon.pulse import beat
 from sim_sled.daemon.recorder import Recorder
-from sim_sled.daemon.serve import BadScenario, load_one, reload_from
+from sim_sled.daemon.serve import BadScenario, load_again, reload_from
 from sim_sled.daemon.small_rack import Part, RackError, SmallRack
 from sim_sled.machine import assertions, cannot_bind
 
@@ -102,6 +102,8 @@ async def _main() -> int:
 async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
     stop = ending.asked([signal.SIGTERM])
     running = asyncio.get_running_loop()
+    gone = asyncio.create_task(_gone(parent, stop))  # while it waits for a Nexus, too, it does not outlive its parent
+    stop.add_done_callback(lambda _: gone.cancel())
     file = None if spec.scenario is None else Path(spec.scenario)
     descriptors.allow(spec.count)
     try:
@@ -128,7 +130,7 @@ async def _serve(spec: Spec, parent: asyncio.StreamReader) -> int:
             sys.stdout.flush()
             collector.started()
             with told_of(rack):
-                await ending.unless(stop, _gone(parent))
+                await stop
         finally:
             await listener.close()
     finally:
@@ -203,15 +205,17 @@ def _of(text: str, file: Path | None) -> Scenario:
         raise BadScenario(problems.text())
     if file is not None:
         with contextlib.suppress(BadScenario):
-            again = load_one(file)
+            again = load_again(file)
             if again == scenario:
                 return again
     return scenario
 
 
-async def _gone(parent: asyncio.StreamReader) -> None:
-    """Until nobody holds the other end of stdin."""
+async def _gone(parent: asyncio.StreamReader, stop: asyncio.Future[int]) -> None:
+    """Nobody holds the other end of stdin any more: that is the end."""
     await parent.read()
+    if not stop.done():
+        stop.set_result(0)
 
 
 if __name__ == "__main__":

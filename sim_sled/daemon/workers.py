@@ -31,7 +31,7 @@ from nexus_client.stub.server.serve import NexusServer
 from sim_sled import logs
 from sim_sled.daemon.daemon import Undelivered
 from sim_sled.daemon.pulse import BEAT, BEAT_S, HUNG_S, SILENT_S, Pulse, is_debugged
-from sim_sled.daemon.serve import BadScenario, load_one
+from sim_sled.daemon.serve import BadScenario, load_again
 from sim_sled.daemon.small_rack import RackError, SledHandle, SmallRack, handle_of, model_of_rack
 from sim_sled.daemon.worker import Ready, Spec
 
@@ -299,7 +299,7 @@ def _says(file: Path) -> str:
     """What a scenario file says by now, with all that it includes, as one text. Raises `BadScenario`."""
     from sim_sled.language.printing import print_scenario  # noqa: PLC0415 -- most racks play none
 
-    return print_scenario(load_one(file))
+    return print_scenario(load_again(file))
 
 
 @attrs.define(eq=False)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import uuid
 from pathlib import Path
@@ -16,9 +17,9 @@ from support.wire.register_body import register_body
 from nexus_client.stub.server.serve import NexusServer
 from sim_sled.core.config import SledConfig
 from sim_sled.daemon import serve
-from sim_sled.daemon.daemon import Daemon
+from sim_sled.daemon.daemon import Daemon, Played
 from sim_sled.daemon.options import Options
-from sim_sled.daemon.serve import BadScenario, load_one
+from sim_sled.daemon.serve import BadScenario, load_one, reload_from
 from sim_sled.play.fleet import NotInFleet, engine_for
 
 HEADERS = {"api-version": "48.0.0"}
@@ -333,3 +334,11 @@ async def test_a_rule_that_is_due_by_the_clock_fires_although_nothing_else_is(tm
         daemon.tellers.append(lambda _kind, _who, _sled, text: struck.set() if "struck" in text else None)
         await asyncio.wait_for(struck.wait(), 20)
         assert daemon.engine.counters["by-the-clock"].fired == 1
+
+
+def test_a_pipe_in_the_place_of_a_file_that_is_read_again_keeps_nobody_waiting(tmp_path):
+    """All of a daemon stood for as long as something may take to come."""
+    os.mkfifo(tmp_path / "rules.yaml")
+    played = Played()
+    reload_from(pytest.fail, tmp_path / "rules.yaml", played)
+    assert played.last_error == f"{tmp_path / 'rules.yaml'}: not a regular file"

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from support import processes
 
@@ -25,7 +26,7 @@ from sim_sled.daemon.control import OPERATIONS
 from sim_sled.daemon.front import SPREAD, Front, Spread, sums
 from sim_sled.daemon.pulse import HUNG_S, SILENT_S
 from sim_sled.daemon.serve import BadScenario
-from sim_sled.daemon.small_rack import RackError, sled_id_of
+from sim_sled.daemon.small_rack import READY_S, RackError, sled_id_of
 from sim_sled.daemon.worker import Spec
 from sim_sled.daemon.workers import WorkersRack, parts
 
@@ -559,6 +560,14 @@ async def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
         ended, _, _ = await asyncio.to_thread(select.select, [worker], [], [], 60)
         assert ended
         os.close(worker)
+
+
+async def test_a_worker_whose_parent_is_gone_does_not_wait_for_a_nexus():
+    worker = await processes.start(*processes.forked("sim_sled.daemon.worker"), stdin=asyncio.subprocess.PIPE)
+    spec = Spec("orphan", 1, 1, 1, "[::1]:1", None, 0, "instant", "token")
+    async with asyncio.timeout(READY_S - 5):  # by itself it gives up then
+        out, err = await worker.communicate(msgspec.json.encode(spec) + b"\n")
+    assert (worker.returncode, out.strip()) == (0, b""), err
 
 
 def test_figures_of_one_series_are_added_up_and_comments_said_once():

@@ -125,6 +125,16 @@ async def test_work_is_given_up_when_somebody_asks_for_the_end():
     assert given_up
 
 
+async def test_work_that_is_done_when_somebody_asks_for_the_end_is_done():
+    """What it has begun is to be ended in order: nobody else knows of it."""
+    stop = asyncio.get_running_loop().create_future()
+
+    async def work():
+        stop.set_result(0)
+
+    assert await ending.unless(stop, work())
+
+
 async def test_what_work_raises_is_told():
     async def work():
         raise OSError("taken")

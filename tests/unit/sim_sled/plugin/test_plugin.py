@@ -88,6 +88,12 @@ def test_a_test_says_when_something_goes_wrong(project):
     ).assert_outcomes(passed=1)
 
 
+def test_what_cannot_be_done_is_told_at_the_line_that_wanted_it(project):
+    said = project("def test_it(sim_rack):\n    sim_rack.fire('off')\n").stdout
+    said.fnmatch_lines([">*sim_rack.fire('off')", "E*RackError: no rule waits for 'off'*"])
+    said.no_fnmatch_line("*small_rack.py:*")
+
+
 def test_a_coroutine_is_run_in_a_project_that_has_configured_nothing(pytester):
     """What the guide's first example is pasted into: pytest-asyncio is strict there, and asks for a mark."""
     pytester.makepyfile(
