@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import ExitStack
 from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import yaml
 from support import processes
 from support.deploying import ROOT, ended, line_with, started
+from support.ports import a_port
 
 SLED = "914e42ed-0e74-4719-90d7-21c1b5c132a2"
 PROGRAM = [sys.executable, "-m", "sim_sled"]
@@ -96,15 +98,15 @@ def ask(address, path, token):
         return json.load(response)
 
 
-def free_port():
-    with socket.socket(socket.AF_INET6) as sock:
-        sock.bind(("::1", 0))
-        return sock.getsockname()[1]
+@pytest.fixture
+def ports():
+    with ExitStack() as held:
+        yield [held.enter_context(a_port()) for _ in range(4)]
 
 
-def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path):
+def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path, ports):
     """On loopback instead of the network that it makes; addresses are exchanged, and nothing else."""
-    internal, lockstep, *controls = (free_port() for _ in range(4))
+    internal, lockstep, *controls = ports
     environ["SIM_SLED_TOKEN"] = "secret"
 
     def command(name, control):
@@ -137,15 +139,14 @@ def test_the_services_of_the_compose_file_find_each_other(environ, tmp_path):
         assert ended(nexus) == 0
 
 
-def test_a_pod_of_the_stateful_set_is_the_same_rack_each_time(environ, tmp_path):
+def test_a_pod_of_the_stateful_set_is_the_same_rack_each_time(environ, tmp_path, ports):
     container = MANIFESTS[2]["spec"]["template"]["spec"]["containers"][0]
     nexus = started([*FORKED, "nexus", "[::1]:0", "--port-file", str(tmp_path / "n.json")], environ, tmp_path)
     try:
         line_with(nexus, "control API")
         address = json.loads((tmp_path / "n.json").read_text())["address"]
         seen = []
-        for _ in range(2):
-            control = free_port()
+        for control in ports[:2]:
             values = {"POD_NAME": "sim-sled-3", "POD_IP": "::1", "NEXUS": address}
             assert values.keys() | {"SIM_SLED_TOKEN"} == {each["name"] for each in container["env"]}
             words = [

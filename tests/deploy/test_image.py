@@ -1,12 +1,12 @@
 """The image, replayed: no engine runs where these tests do, so its steps are made in a bare folder."""
 
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
 from support.deploying import ROOT, Replay, ended, line_with, stages, started
+from support.ports import a_port
 from support.profile import by_profile
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -25,9 +25,8 @@ def image(tmp_path_factory):
 
 @pytest.fixture
 def port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    with a_port() as port:
+        yield port
 
 
 def test_the_image_runs_as_nobody_and_carries_only_what_was_installed():

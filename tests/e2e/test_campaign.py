@@ -175,6 +175,19 @@ async def test_a_cluster_whose_worker_is_killed_gives_the_same_bytes(tmp_path, w
     assert path.read_bytes() == whole
 
 
+@pytest.mark.early
+@pytest.mark.long
+async def test_a_guided_swarm_on_a_cluster_gives_the_same_bytes_as_here(tmp_path, cluster):
+    """What a seed draws depends on what others reached: on whoever played them nothing depends."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    address = await cluster.begin(workers=2)
+    code, _, err = await ended(await explore("--swarm", "--runs", 2 * FEW, "--on", address, "--results", there))
+    assert code == 0, err
+    code, _, err = await ended(await explore("--swarm", "--runs", 2 * FEW, "--jobs", 1, "--results", here))
+    assert code == 0, err
+    assert there.read_bytes() == here.read_bytes()
+
+
 @pytest.fixture
 def other_code(tmp_path):
     """A folder with this package, a comment longer."""

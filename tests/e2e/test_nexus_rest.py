@@ -16,6 +16,7 @@ import zipfile
 import aiohttp
 import pytest
 from support.daemon.cluster import BLOCK, LIMIT_S, VERSIONED, Cluster, Disk
+from support.ports import a_port
 from support.rack.estate import Fixed
 from support.wire.register_body import register_body
 from yarl import URL
@@ -277,12 +278,17 @@ async def test_an_adopted_disk_gets_regions_from_the_agent_at_the_address_of_its
         assert (listed[0]["id"], listed[0]["port_number"]) == (region["id"], region["port_number"])
 
 
-async def test_a_pantry_zone_of_a_configuration_is_the_pantry_of_its_sled():
+@pytest.fixture
+def port():
+    """Of an address that is not the sled's."""
+    with a_port() as port:
+        yield port
+
+
+async def test_a_pantry_zone_of_a_configuration_is_the_pantry_of_its_sled(port):
     async with Cluster(1) as cluster:
         wanted = Wanted(cluster, 0, await cluster.sled(0, "GET", "/inventory"))
-        with socket.socket(socket.AF_INET6) as free:
-            free.bind(("::1", 0))  # a port that was free a moment ago; the test is of another address than the sled's
-            address = f"[::1]:{free.getsockname()[1]}"
+        address = f"[::1]:{port}"
         wanted.zone("crucible_pantry", wanted.pools[0], address=address)
         await wanted.put()
         disk = await cluster.make_disk(agents=[cluster.agents[0]])
@@ -296,10 +302,7 @@ async def test_a_pantry_zone_of_a_configuration_is_the_pantry_of_its_sled():
         assert told["volumes"] == [str(disk.id)]
 
 
-async def test_a_zone_that_starts_while_the_daemon_ends_is_not_listened_for():
-    with socket.socket(socket.AF_INET6) as free:
-        free.bind(("::1", 0))
-        port = free.getsockname()[1]
+async def test_a_zone_that_starts_while_the_daemon_ends_is_not_listened_for(port):
     late = (ZoneServer(f"[::1]:{port}", None),)
     async with Cluster(1) as cluster:
         beside = cluster.daemon.listening.companions[cluster.sleds[0]]

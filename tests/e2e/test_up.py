@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ import urllib.request
 import pytest
 from support import processes
 from support.command import in_process
+from support.ports import a_port
 from support.rows import in_one_test
 
 LONG_S = 60
@@ -390,10 +390,8 @@ def test_of_two_racks_one_is_named_by_each_command(home):
 
 def test_a_port_that_is_given_is_the_sleds(home):
     """The model beside it took it first."""
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::1", 0))
-        port = probe.getsockname()[1]
-    code, out, err = sim("up", "--listen", f"[::1]:{port}", "--pace", "instant", "--detach")
-    assert code == 0, err
-    assert f"http://[::1]:{port}" in out
-    assert sim("down")[0] == 0
+    with a_port() as port:
+        code, out, err = sim("up", "--listen", f"[::1]:{port}", "--pace", "instant", "--detach")
+        assert code == 0, err
+        assert f"http://[::1]:{port}" in out
+        assert sim("down")[0] == 0

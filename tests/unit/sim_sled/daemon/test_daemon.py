@@ -8,6 +8,7 @@ import pytest
 import structlog
 from support.daemon.driving import running_daemon
 from support.nexus.fake_nexus import FakeNexus
+from support.ports import a_port
 from support.rack.driving import SLED_A, V1
 
 from nexus_client.dropshot.text import SocketAddress
@@ -18,16 +19,9 @@ from sim_sled.daemon.options import Options
 OTHER = UUID(int=0xB)
 
 
-def free_port():
-    with socket.socket(socket.AF_INET6) as one:
-        one.bind(("::1", 0))
-        return one.getsockname()[1]
-
-
 async def test_a_start_that_fails_keeps_no_address():
     """Two sleds, the second one's address is in use: the first one's is free again."""
-    port = free_port()
-    with socket.socket(socket.AF_INET6) as taken:
+    with a_port() as port, socket.socket(socket.AF_INET6) as taken:
         taken.bind(("::1", 0))
         taken.listen()
         second = SledConfig(OTHER, f"[::1]:{taken.getsockname()[1]}")

@@ -3,13 +3,13 @@
 import asyncio
 import base64
 import json
-import socket
 import zlib
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.ports import a_port
 from support.profile import by_profile
 
 from sim_sled.daemon import snapshot
@@ -50,9 +50,8 @@ async def rack():
 
 @pytest.fixture
 def free_port():
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::1", 0))
-        return probe.getsockname()[1]
+    with a_port() as port:
+        yield port
 
 
 async def life(rack):
