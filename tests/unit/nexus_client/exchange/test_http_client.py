@@ -400,7 +400,7 @@ def test_whatever_a_peer_says_each_request_is_written_once_and_ends_once(rounds,
                 if seed % 3 == 0:
                     return
 
-        async with peer(talk) as address, _Client(timeout_s=0.2) as client:
+        async with peer(talk) as address, _Client(timeout_s=0.05) as client:
             for number in range(4):
                 told = await client.ask(address, "PUT", f"/{number}", b"{}")
                 assert isinstance(told, Answer | Failure)
