@@ -22,6 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } || { rm -rf $(VENV); echo "'$(PYTHON) -m venv' failed: on Debian, apt install python3-venv" >&2; exit 2; }
 	@echo "installing into $(VENV) (half a minute, once) ..." >&2
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q -c constraints.txt -e '.[fast,dev]' || { rm -rf $(VENV); echo "the installation failed (see above); nothing was kept, try again" >&2; exit 2; }
+	@echo "compiling the tests (some seconds, once) ..." >&2
+	@$(BIN)/python -m pytest -q -k test_json >/dev/null 2>&1 || true  # else each worker of the first run compiles them all
 	@touch $@
 
 setup: $(STAMP)  ## make .venv with everything in it
