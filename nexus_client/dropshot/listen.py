@@ -554,6 +554,10 @@ class Listener:
     _server: web.Server
     _listening: asyncio.Server
 
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
     def accept_no_more(self) -> None:
         """No new connections, and no new requests on those that are open."""
         stop_accepting(self._listening)

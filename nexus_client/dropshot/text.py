@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Final, Protocol, Self, cast
 from uuid import UUID
@@ -246,6 +247,7 @@ class SocketAddress(msgspec.Struct, frozen=True):
     port: int
 
     @classmethod
+    @lru_cache(maxsize=256)  # of a fleet each sled is told the same address to listen on
     def parse(cls, text: str) -> SocketAddress:
         """As Rust's `SocketAddr` reads it; names are not resolved. Raises `ValueError`."""
         match = _SOCK_V6.fullmatch(text) or _SOCK_V4.fullmatch(text)

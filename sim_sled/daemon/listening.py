@@ -94,7 +94,7 @@ class Listening:
         depot = None if there is None else there.addresses.repo_depot
         if depot is not None:
             return SocketAddress.parse(depot).port
-        return sled.config.repo_depot_port or SocketAddress.parse(self.addresses[sled.config.sled_id]).port
+        return sled.config.repo_depot_port or self._listeners[sled.config.sled_id].port
 
     def companion_addresses(self) -> dict[UUID, Addresses]:
         """Where the servers beside each sled are."""
