@@ -20,6 +20,7 @@ from pathlib import Path
 import attrs
 import msgspec
 
+from sim_sled.daemon.pulse import BEAT
 from sim_sled.daemon.worker import Ready, Spec
 from tests.support.wire.register_body import register_body
 
@@ -151,7 +152,9 @@ async def one_worker(nexus: str) -> AsyncIterator[tuple[int, list[str]]]:
     )
     try:
         worker.stdin.write(msgspec.json.encode(spec) + b"\n")
-        ready = msgspec.json.decode(await worker.stdout.readline(), type=Ready)
+        while (said := await worker.stdout.readline()) == BEAT:  # while it starts it says that it lives
+            pass
+        ready = msgspec.json.decode(said, type=Ready)
         yield worker.pid, ready.addresses
     finally:
         worker.terminate()
