@@ -131,7 +131,7 @@ class Companions:
         for attempt in range(DNS_TRIES):
             # TCP draws the port: it is what everybody else's connections have taken, UDP is mostly free
             tcp = await asyncio.start_server(self._lookup.tcp, wanted.host, wanted.port, backlog=BACKLOG)
-            there = _bound(bound(tcp, wanted.host).sockets[0])
+            there = _address_of(bound(tcp, wanted.host).sockets[0])
             try:
                 same = (wanted.host, SocketAddress.parse(there).port)
                 self._udp, _ = await loop.create_datagram_endpoint(self._lookup.udp, same)
@@ -156,7 +156,7 @@ class Companions:
             _log.warning("the port of a rack is taken, any other one is used", address=str(SocketAddress(ip, port)))
             listener = bound(await loop.create_server(behind, ip, 0, backlog=BACKLOG), ip)
         self._listeners.append(listener)
-        return _bound(listener.sockets[0])
+        return _address_of(listener.sockets[0])
 
     async def serve_zones(self, wanted: tuple[ZoneServer, ...]) -> None:
         """Listen at the addresses of these zones, and of no others any more (SR 3.7). What is not to be had is told,
@@ -204,7 +204,7 @@ class Companions:
         loop = asyncio.get_running_loop()
         listening = await loop.create_server(behind, address.host, address.port, backlog=BACKLOG)
         listener = bound(listening, address.host)
-        return _Zone(_bound(listener.sockets[0]), listener, servers)
+        return _Zone(_address_of(listener.sockets[0]), listener, servers)
 
     def stop_accepting(self) -> None:
         """Connections that are open go on."""
@@ -313,7 +313,7 @@ class _Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(reply, addr)
 
 
-def _bound(listening: Any) -> str:
+def _address_of(listening: Any) -> str:
     name = listening.getsockname()
     return str(SocketAddress(name[0], name[1]))
 

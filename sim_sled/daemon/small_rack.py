@@ -267,9 +267,9 @@ class SmallRack:
     def _daemon(self) -> Daemon:
         assert self.nexus is not None
         configs = [self._config(i) for i in self._numbers]
-        paced = self._paced(self.scenario, self.sleds_wanted)
-        plays = None if self.part is None else sleds_of(paced.fleet)[self.part.first - 1].name
-        engine = engine_for(paced, self.seed, [each.sled_id for each in configs], plays)
+        scenario = paced(self._sized(self.scenario, self.sleds_wanted), self.pace)
+        plays = None if self.part is None else sleds_of(scenario.fleet)[self.part.first - 1].name
+        engine = engine_for(scenario, self.seed, [each.sled_id for each in configs], plays)
         quick = MODEL_SHUTDOWN_S if self.server is not None else 5.0
         options = Options(
             nexus=self.nexus,
@@ -283,12 +283,11 @@ class SmallRack:
         )
         return Daemon(configs, options, self.clock, self.record)
 
-    def _paced(self, scenario: Scenario | None, sleds: int) -> Scenario:
-        """The scenario with the rack's size and pace; an empty one if there is none: rules can come later."""
+    def _sized(self, scenario: Scenario | None, sleds: int) -> Scenario:
+        """The scenario with the rack's size; an empty one if there is none: rules can come later."""
         if scenario is None:
             scenario, _ = parse_scenario(f'version: 1\nname: "{_slug(self.name)}"\n')
             assert scenario is not None
-        scenario = paced(scenario, self.pace)
         fleet = attrs.evolve(scenario.fleet, sleds=max(scenario.fleet.sleds, sleds))
         return attrs.evolve(scenario, fleet=fleet)
 
@@ -432,7 +431,7 @@ class SmallRack:
 
     def load(self, scenario: Scenario) -> None:
         """Other rules from now on; counters of rules that keep their name stay."""
-        self.daemon.load(self._paced(scenario, max(self.sleds_wanted, len(self.handles))))
+        self.daemon.load(self._sized(scenario, max(self.sleds_wanted, len(self.handles))))
 
 
 def _may_be_in(state: str, states: Sequence[str]) -> None:

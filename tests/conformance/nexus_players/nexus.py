@@ -1,4 +1,7 @@
-"""Players of Nexus's own functions: the model's code for each decision, on rows made from a line's input."""
+"""Players of Nexus's own functions: the model's code for each decision, on rows made from a line's input.
+
+Over 500 lines: one player per function that was recorded, which is looked up by its name.
+"""
 
 from __future__ import annotations
 
