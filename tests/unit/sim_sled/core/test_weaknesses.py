@@ -54,6 +54,9 @@ async def test_weakness_01_a_sled_can_be_bound_to_a_fixed_port_and_the_depot_has
     async with FakeNexus() as nexus:
         async with running_daemon(nexus) as client:
             address = client.daemon.addresses[SLED_A]
+            await nexus.until(lambda: nexus.posted)
+            depot = nexus.posted[-1]["repo_depot_port"]
+            assert depot == SocketAddress.parse(address).port, "without one of its own it is told the sled's"
         async with running_daemon(nexus, SledConfig(SLED_A, address, repo_depot_port=4711)) as client:
             assert client.daemon.addresses[SLED_A] == address
             await nexus.until(lambda: nexus.posted and nexus.posted[-1]["repo_depot_port"] == 4711)
